@@ -1,0 +1,224 @@
+"""campaign.toml -> frozen settings. Unknown keys fail with the nearest known key."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from loop.errors import InvalidCampaignError, InvalidInputError, unknown_name
+from loop.space import DesignSpace
+from loop.targets import Targets, parse_target
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CampaignSection(_Section):
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    seed: int = Field(default=0, ge=0)
+    description: str = ""
+
+
+class SpaceSection(_Section):
+    phases: tuple[str, ...]
+    elements: tuple[str, ...] = ()
+    bounds: dict[str, dict[str, tuple[float, float]]] = Field(default_factory=dict)
+    process: dict[str, tuple[float, float]] = Field(default_factory=dict)
+
+
+class ImagesSection(_Section):
+    """Label images: ``labels[v]`` names the phase of pixel value v."""
+
+    folder: str
+    labels: tuple[str, ...]
+    patch: int = Field(default=64, ge=16, le=512)
+    downsample: int = Field(default=1, ge=1)
+    index: str | None = None  # CSV with columns name, split (train, val, test)
+    augment: bool = True
+
+
+class CompositionsSection(_Section):
+    file: str  # CSV; columns PHASE:ELEMENT, atomic fractions
+
+
+class SimulatorsSection(_Section):
+    """``use``: names of registered simulators; a table per name holds its settings."""
+
+    use: tuple[str, ...]
+    settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+class GeneratorSection(_Section):
+    name: str = "joint-flow"
+    preset: Literal["tiny", "cpu", "gpu"] = "cpu"
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class LoopSection(_Section):
+    rounds: int = Field(default=5, ge=1)
+    batch: int = Field(default=60, ge=1)
+    seeds: int = Field(default=400, ge=8)  # scored library designs before the first round
+    budget: int | None = Field(default=None, ge=1)  # evaluations after the seeds, per arm
+    library: int = Field(default=8000, ge=16)  # unscored designs that carry predictions
+    pool: int = Field(default=1200, ge=1)  # proposals a round from which the batch is picked
+    guidance: tuple[float, ...] = (1.0, 2.0)
+    control_arms: tuple[Literal["random", "mutation"], ...] = ("random", "mutation")
+    diversity: float = Field(default=1.0, ge=0.0)
+    stop_hits: int | None = Field(default=None, ge=1)
+    stagnation_rounds: int | None = Field(default=None, ge=1)
+    chunk: int = Field(default=20, ge=1)  # candidates a simulation task evaluates together
+
+
+class ComputeSection(_Section):
+    device: str = "cpu"  # "cpu", "cuda", "cuda:1"
+    threads: int = Field(default=2, ge=1)
+
+
+class _File(_Section):
+    campaign: CampaignSection
+    space: SpaceSection
+    images: ImagesSection | None = None
+    compositions: CompositionsSection | None = None
+    targets: dict[str, dict[str, Any]]
+    simulators: SimulatorsSection
+    generator: GeneratorSection = GeneratorSection()
+    loop: LoopSection = LoopSection()
+    compute: ComputeSection = ComputeSection()
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """A validated campaign file. ``folder`` is where relative paths in it start."""
+
+    folder: Path
+    info: CampaignSection
+    space: DesignSpace
+    images: ImagesSection | None
+    compositions: CompositionsSection | None
+    targets: Targets
+    simulators: SimulatorsSection
+    generator: GeneratorSection
+    loop: LoopSection
+    compute: ComputeSection
+    settings: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        return self.info.name
+
+    @property
+    def seed(self) -> int:
+        return self.info.seed
+
+    def settings_json(self) -> str:
+        """The settings as canonical JSON, as kept in the ledger."""
+        return json.dumps(self.settings, sort_keys=True)
+
+    def settings_hash(self) -> str:
+        """Hash of what decides the results; where it runs and how long are left out."""
+        kept = {k: v for k, v in self.settings.items() if k != "compute"}
+        length = ("rounds", "budget", "stop_hits", "stagnation_rounds")
+        kept["loop"] = {k: v for k, v in kept["loop"].items() if k not in length}
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _known_keys(path: tuple[int | str, ...]) -> list[str]:
+    model: Any = _File
+    for part in path:
+        annotation = model.model_fields[str(part)].annotation
+        model = next(
+            a
+            for a in (annotation, *getattr(annotation, "__args__", ()))
+            if isinstance(a, type) and issubclass(a, BaseModel)
+        )
+    return list(model.model_fields)
+
+
+def _explain(path: Path, error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        *parents, key = first["loc"]
+        section = f" in [{'.'.join(map(str, parents))}]" if parents else ""
+        return f"{path}: " + unknown_name("key", str(key), _known_keys(tuple(parents))) + section
+    if first["type"] == "missing":
+        return f"{path}: key {where} is missing; add it"
+    return f"{path}: {where} is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+
+
+def load_campaign(path: Path | str, **overrides: Mapping[str, Any]) -> Campaign:
+    """Read and validate a campaign file (or the campaign.toml inside a folder).
+
+    ``overrides``: section -> keys that replace those of the file (``loop={"rounds": 2}``).
+    Raises InvalidInputError when it cannot be read, InvalidCampaignError when it cannot be used.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "campaign.toml"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InvalidInputError(
+            f"no campaign file at {path}; give a campaign.toml or its folder "
+            "(`spinodal new DIR` writes one)"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInputError(
+            f"cannot read {path}: {error}; expected a UTF-8 text file"
+        ) from None
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidCampaignError(f"{path} is not valid TOML: {error}") from None
+    for section, keys in overrides.items():
+        table[section] = {**table.get(section, {}), **keys}
+    try:
+        file = _File.model_validate(table)
+    except ValidationError as error:
+        raise InvalidCampaignError(_explain(path, error)) from None
+    return _assemble(path, file)
+
+
+def _assemble(path: Path, file: _File) -> Campaign:
+    if not file.targets:
+        raise InvalidCampaignError(f"{path}: no targets; add at least one [targets.PROPERTY] table")
+    image_shape = (file.images.patch, file.images.patch) if file.images else None
+    if file.images:
+        for name in file.images.labels:
+            if name not in file.space.phases:
+                raise InvalidCampaignError(
+                    f"{path}: images.labels: " + unknown_name("phase", name, file.space.phases)
+                )
+    if bool(file.space.elements) != (file.compositions is not None):
+        raise InvalidCampaignError(
+            f"{path}: space.elements and [compositions] go together; give both or neither"
+        )
+    space = DesignSpace(
+        phases=file.space.phases,
+        elements=file.space.elements,
+        image_shape=image_shape,
+        bounds=file.space.bounds,
+        process=file.space.process,
+    )
+    targets = Targets(tuple(parse_target(k, v) for k, v in file.targets.items()))
+    return Campaign(
+        folder=path.parent.resolve(),
+        info=file.campaign,
+        space=space,
+        images=file.images,
+        compositions=file.compositions,
+        targets=targets,
+        simulators=file.simulators,
+        generator=file.generator,
+        loop=file.loop,
+        compute=file.compute,
+        settings=file.model_dump(mode="json"),
+    )

@@ -1,0 +1,112 @@
+"""DesignSpace: elements, phases, image size, bounds; validation and the surrogate's coordinates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loop.candidate import Candidate
+from loop.errors import InvalidCampaignError, unknown_name
+
+BOUND_TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class DesignSpace:
+    """What may be designed.
+
+    ``phases``: names of the p phases; ``elements``: symbols of the e elements (may be empty for an
+    image-only campaign); ``image_shape``: (h, w) or None for a composition-only campaign.
+    ``bounds``: phase -> element -> (low, high) atomic fractions; an element without bounds may
+    take [0, 1], an element with (0, 0) is absent. ``process``: variable -> (low, high).
+    """
+
+    phases: tuple[str, ...]
+    elements: tuple[str, ...] = ()
+    image_shape: tuple[int, int] | None = None
+    bounds: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
+    process: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for kind, names in (("phase", self.phases), ("element", self.elements)):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise InvalidCampaignError(f"{kind} {twice[0]} is listed twice; name each once")
+        if not self.phases:
+            raise InvalidCampaignError(
+                "design space has no phases; list at least one in space.phases"
+            )
+        if not self.elements and self.image_shape is None:
+            raise InvalidCampaignError(
+                "design space has neither elements nor images; give at least one"
+            )
+        for phase, table in self.bounds.items():
+            if phase not in self.phases:
+                raise InvalidCampaignError(
+                    "space.bounds: " + unknown_name("phase", phase, self.phases)
+                )
+            for element, (low, high) in table.items():
+                if element not in self.elements:
+                    raise InvalidCampaignError(
+                        f"space.bounds.{phase}: " + unknown_name("element", element, self.elements)
+                    )
+                if not 0 <= low <= high <= 1:
+                    raise InvalidCampaignError(
+                        f"space.bounds.{phase}.{element} is ({low:g}, {high:g}); "
+                        "expected 0 <= low <= high <= 1"
+                    )
+        if self.elements:
+            lows, highs = self.bound_arrays()
+            for phase, least, most in zip(self.phases, lows.sum(1), highs.sum(1), strict=True):
+                if least > 1 + BOUND_TOLERANCE or most < 1 - BOUND_TOLERANCE:
+                    raise InvalidCampaignError(
+                        f"space.bounds.{phase}: lower bounds sum to {least:g} and upper bounds to "
+                        f"{most:g}; no composition with sum 1 fits, widen them"
+                    )
+
+    def bound_arrays(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Lower and upper atomic fractions, each (p, e)."""
+        low = np.zeros((len(self.phases), len(self.elements)))
+        high = np.ones_like(low)
+        for i, phase in enumerate(self.phases):
+            for j, element in enumerate(self.elements):
+                low[i, j], high[i, j] = self.bounds.get(phase, {}).get(element, (0.0, 1.0))
+        return low, high
+
+    def violations(self, candidate: Candidate) -> list[str]:
+        """Why a candidate is not in this space; empty when it is."""
+        found: list[str] = []
+        if candidate.phases != self.phases:
+            return [f"phases are {candidate.phases}, expected {self.phases}"]
+        image = candidate.microstructure
+        if (image is None) != (self.image_shape is None):
+            found.append("has no image" if image is None else "has an image, none was expected")
+        elif image is not None:
+            if image.shape != self.image_shape:
+                found.append(f"image has shape {image.shape}, expected {self.image_shape}")
+            if len(self.phases) > 1 and image.min() == image.max():
+                found.append(
+                    f"image is constant: only {self.phases[int(image.flat[0])]} is present"
+                )
+        x = candidate.phase_compositions
+        if (x is None) != (not self.elements):
+            found.append("has no compositions" if x is None else "has compositions, none expected")
+        elif x is not None:
+            if candidate.elements != self.elements:
+                found.append(f"elements are {candidate.elements}, expected {self.elements}")
+            else:
+                low, high = self.bound_arrays()
+                outside = (x < low - BOUND_TOLERANCE) | (x > high + BOUND_TOLERANCE)
+                for i, j in np.argwhere(outside):
+                    found.append(
+                        f"{self.phases[i]} has {self.elements[j]} = {x[i, j]:.4f}, outside "
+                        f"[{low[i, j]:g}, {high[i, j]:g}]"
+                    )
+        for name, (least, most) in self.process.items():
+            value = candidate.process.get(name)
+            if value is None or not least <= value <= most:
+                found.append(f"process {name} is {value}, outside [{least:g}, {most:g}]")
+        return found
