@@ -1,0 +1,237 @@
+"""Library: the images and compositions of a campaign, and random designs drawn from them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loop.campaign import Campaign
+from loop.candidate import Candidate, Origin
+from loop.composition_table import read_compositions
+from loop.errors import InvalidInputError, unknown_name
+from loop.formula import check_symbol
+from loop.images import (
+    SPLITS,
+    LabelImage,
+    SplitImages,
+    downsample,
+    list_images,
+    read_index,
+    read_labels,
+    split_by_name,
+    to_phases,
+)
+from loop.space import BOUND_TOLERANCE, DesignSpace
+
+MAX_REDRAWS = 50
+
+
+def hash_files(files: Iterable[Path]) -> str:
+    """SHA-256 over names and contents of files, in order of their names."""
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        content = hashlib.sha256(file.read_bytes()).hexdigest()
+        digest.update(f"{file.name} {content}\n".encode())
+    return digest.hexdigest()
+
+
+def transform(patches: NDArray[np.uint8], element: int) -> NDArray[np.uint8]:
+    """Element 0–7 of the symmetry group of the square, on (n, h, h): rotation, then mirror.
+
+    Element g rotates by (g mod 4) · 90° and mirrors left to right when g >= 4. Area fractions
+    stay; properties along x and y change places under odd rotations.
+    """
+    turned = np.rot90(patches, k=element % 4, axes=(1, 2))
+    return turned[:, :, ::-1] if element >= 4 else turned
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Library:
+    """Images and compositions of a campaign; either may be absent.
+
+    ``split_images``: phase images by split. ``table``: (n, p, e) compositions that lie in the
+    space; ``outside``: how many rows of the file were left aside because they do not.
+    ``data_hash``: SHA-256 over the files used.
+    """
+
+    space: DesignSpace
+    split_images: SplitImages | None
+    table: NDArray[np.float64] | None
+    augment: bool
+    outside: int
+    data_hash: str
+
+    @classmethod
+    def load(cls, campaign: Campaign) -> Library:
+        """Read and check all data of a campaign. Raises InvalidInputError naming file and place."""
+        files: list[Path] = []
+        images = _load_images(campaign, files)
+        table, outside = _load_table(campaign, files)
+        return cls(
+            space=campaign.space,
+            split_images=images,
+            table=table,
+            augment=campaign.images.augment if campaign.images else False,
+            outside=outside,
+            data_hash=hash_files(files),
+        )
+
+    def images(self, split: str = "train") -> tuple[LabelImage, ...]:
+        """Whole phase images of a split, each (h, w) uint8 (after downsampling)."""
+        if self.split_images is None:
+            raise InvalidInputError("this campaign has no images; add an [images] section")
+        if split not in SPLITS:
+            raise InvalidInputError(unknown_name("split", split, SPLITS))
+        found = self.split_images.images[split]
+        if not found:
+            raise InvalidInputError(
+                f"the library has no {split} images ({self.split_images.note}); "
+                "name some in an index CSV"
+            )
+        return found
+
+    def patches(
+        self, n: int, *, rng: np.random.Generator, split: str = "train"
+    ) -> NDArray[np.uint8]:
+        """Random crops, (n, h, w) uint8 phase labels, every position of a split equally likely.
+
+        Turned by a random element of the square's symmetry group where the campaign augments.
+        Crops with one phase only are drawn anew (a design space of several phases excludes them).
+        Raises InvalidInputError when there are no images or hardly any crop has two phases.
+        """
+        images = self.images(split)
+        patches = self._crops(images, n, rng)
+        if len(self.space.phases) == 1:
+            return patches
+        for _ in range(MAX_REDRAWS):
+            flat = patches.reshape(n, -1)
+            constant = np.flatnonzero(flat.min(axis=1, initial=255) == flat.max(axis=1, initial=0))
+            if constant.size == 0:
+                return patches
+            patches[constant] = self._crops(images, constant.size, rng)
+        raise InvalidInputError(
+            f"{constant.size} of {n} crops of the {split} images still show one phase only after "
+            f"{MAX_REDRAWS} tries; enlarge images.patch or leave out images without a second phase"
+        )
+
+    def _crops(
+        self, images: Sequence[LabelImage], n: int, rng: np.random.Generator
+    ) -> NDArray[np.uint8]:
+        assert self.space.image_shape is not None
+        h, w = self.space.image_shape
+        positions = np.array([(a.shape[0] - h + 1) * (a.shape[1] - w + 1) for a in images])
+        ends = np.cumsum(positions)
+        flat = rng.integers(ends[-1], size=n)
+        which = np.searchsorted(ends, flat, side="right")
+        place = flat - (ends - positions)[which]
+        out = np.empty((n, h, w), dtype=np.uint8)
+        for number, image in enumerate(images):
+            mine = np.flatnonzero(which == number)
+            y, x = np.divmod(place[mine], image.shape[1] - w + 1)
+            out[mine] = np.lib.stride_tricks.sliding_window_view(image, (h, w))[y, x]
+        if self.augment:
+            chosen = rng.integers(8, size=n)
+            for element in range(1, 8):
+                mine = np.flatnonzero(chosen == element)
+                out[mine] = transform(out[mine], element)
+        return out
+
+    def compositions(self, n: int, *, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Random rows of the table, (n, p, e); none comes twice before all have come once."""
+        if self.table is None:
+            raise InvalidInputError(
+                "this campaign has no compositions; add a [compositions] section"
+            )
+        rounds = -(-n // len(self.table))
+        order = [rng.permutation(len(self.table)) for _ in range(rounds)]
+        rows = np.concatenate(order)[:n] if order else np.empty(0, dtype=np.intp)
+        drawn: NDArray[np.float64] = self.table[rows]
+        return drawn
+
+    def draw(self, n: int, *, rng: np.random.Generator, split: str = "train") -> list[Candidate]:
+        """n random designs: a crop, a row of compositions, process variables within bounds.
+
+        All are valid in the space. In a campaign without images, more draws than rows repeat
+        designs.
+        """
+        space = self.space
+        patches = self.patches(n, rng=rng, split=split) if self.split_images else None
+        rows = self.compositions(n, rng=rng) if self.table is not None else None
+        process = {name: rng.uniform(*limits, size=n) for name, limits in space.process.items()}
+        origin = Origin("library")
+        return [
+            Candidate(
+                phases=space.phases,
+                elements=space.elements,
+                microstructure=None if patches is None else patches[i],
+                phase_compositions=None if rows is None else rows[i],
+                process={name: float(values[i]) for name, values in process.items()},
+                origin=origin,
+            )
+            for i in range(n)
+        ]
+
+
+def _load_images(campaign: Campaign, files: list[Path]) -> SplitImages | None:
+    settings = campaign.images
+    if settings is None:
+        return None
+    phases = campaign.space.phases
+    phase_of_label = [phases.index(name) for name in settings.labels]
+    listed = list_images(campaign.folder / settings.folder)
+
+    def read(path: Path) -> LabelImage:
+        labels = to_phases(path, read_labels(path), phase_of_label)
+        labels = downsample(labels, settings.downsample, len(phases))
+        if min(labels.shape) < settings.patch:
+            h, w = labels.shape
+            after = (
+                f" after downsampling by {settings.downsample}" if settings.downsample > 1 else ""
+            )
+            raise InvalidInputError(
+                f"image {path} has {w} x {h} pixels{after}, smaller than the patch of "
+                f"{settings.patch} x {settings.patch}; lower images.patch or give larger images"
+            )
+        files.append(path)
+        return labels
+
+    if settings.index is None:
+        return split_by_name([(path.name, read(path)) for path in listed], settings.patch)
+    index = campaign.folder / settings.index
+    by_split = read_index(index, listed)
+    files.append(index)
+    images = {split: tuple(map(read, by_split[split])) for split in SPLITS}
+    return SplitImages(
+        images=images,
+        names={split: tuple(path.name for path in by_split[split]) for split in SPLITS},
+        note=f"by {index.name}: " + ", ".join(f"{len(images[s])} {s}" for s in SPLITS),
+    )
+
+
+def _load_table(campaign: Campaign, files: list[Path]) -> tuple[NDArray[np.float64] | None, int]:
+    settings = campaign.compositions
+    if settings is None:
+        return None, 0
+    space = campaign.space
+    for element in space.elements:
+        check_symbol(element, "space.elements")
+    path = campaign.folder / settings.file
+    table = read_compositions(path, space.phases, space.elements)
+    files.append(path)
+    low, high = space.bound_arrays()
+    inside = np.all(
+        (table >= low - BOUND_TOLERANCE) & (table <= high + BOUND_TOLERANCE), axis=(1, 2)
+    )
+    if not inside.any():
+        raise InvalidInputError(
+            f"compositions {path}: none of the {len(table)} rows lies within [space.bounds]; "
+            "widen the bounds"
+        )
+    kept: NDArray[np.float64] = table[inside]
+    kept.setflags(write=False)
+    return kept, int((~inside).sum())
