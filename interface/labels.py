@@ -1,0 +1,166 @@
+"""How names and numbers are written for people: property labels with units, targets, compositions.
+
+Property names carry their unit (``youngs_modulus_GPa``); this is the one place that takes them
+apart again, for the page, the API, the plots and the command line.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import lru_cache
+
+import numpy as np
+
+from loop.candidate import Candidate
+from loop.targets import Maximise, Minimise, Range, Target, Value
+
+# Unit endings of property names -> as printed. Longest match wins; case matters.
+UNITS: Mapping[str, str] = {
+    "GPa": "GPa",
+    "MPa": "MPa",
+    "Pa": "Pa",
+    "W_per_mK": "W/(m·K)",
+    "S_per_m": "S/m",
+    "ohm_m": "Ω·m",
+    "g_per_cm3": "g/cm³",
+    "kg_per_m3": "kg/m³",
+    "USD_per_kg": "USD/kg",
+    "eV_per_atom": "eV/atom",
+    "kJ_per_mol": "kJ/mol",
+    "J_per_m2": "J/m²",
+    "J_per_molK": "J/(mol·K)",
+    "per_px": "1/px",
+    "per_nm": "1/nm",
+    "per_um": "1/µm",
+    "per_K": "1/K",
+    "px": "px",
+    "nm": "nm",
+    "um": "µm",
+    "mm": "mm",
+    "K": "K",
+    "degC": "°C",
+    "h": "h",
+    "s": "s",
+    "percent": "%",
+    "eV": "eV",
+    "angstrom": "Å",
+}
+_WORDS: Mapping[str, str] = {
+    "youngs": "Young’s",
+    "poissons": "Poisson’s",
+    "gamma prime": "γ′",
+    "gamma": "γ",
+    "alpha": "α",
+    "beta": "β",
+    "delta": "δ",
+}
+SIGNIFICANT = 4
+TRACE = 0.0005  # atomic fraction below which an element is not written in the compact form
+
+
+@lru_cache(maxsize=512)
+def split_property(name: str) -> tuple[str, str]:
+    """``"youngs_modulus_GPa"`` -> ``("Young’s modulus", "GPa")``; unit "" when dimensionless."""
+    tokens = name.split("_")
+    for start in range(1, len(tokens)):
+        unit = UNITS.get("_".join(tokens[start:]))
+        if unit is not None:
+            return _sentence(tokens[:start]), unit
+    return _sentence(tokens), ""
+
+
+def _sentence(tokens: list[str]) -> str:
+    text = phase_label("_".join(tokens))
+    return text[:1].upper() + text[1:] if text[:1].isascii() else text
+
+
+@lru_cache(maxsize=512)
+def phase_label(name: str) -> str:
+    """``"gamma_prime"`` -> ``"γ′"``; names that are no Greek letters only lose underscores."""
+    text = f" {name.replace('_', ' ').strip()} "
+    for word, written in _WORDS.items():
+        text = text.replace(f" {word} ", f" {written} ")
+    return text.strip()
+
+
+def property_label(name: str) -> str:
+    """``"Young’s modulus (GPa)"``."""
+    label, unit = split_property(name)
+    return f"{label} ({unit})" if unit else label
+
+
+def _decimals(scale: float) -> int:
+    """Decimals that show a tolerance to two digits: 0.1 -> 2, 2 -> 1, 40 -> 0."""
+    return max(0, 1 - math.floor(math.log10(scale)))
+
+
+def format_number(value: float | None, target: Target | None = None) -> str:
+    """A property value with as many digits as its target resolves, otherwise four digits."""
+    if value is None or not math.isfinite(value):
+        return "–" if value is None or math.isnan(value) else "∞" if value > 0 else "−∞"
+    if isinstance(target, (Value, Range)):
+        text = f"{value:.{min(_decimals(target.scale), 8)}f}"
+    else:
+        text = f"{value:.{SIGNIFICANT}g}"
+        if "e" in text and 1e-4 <= abs(value) < 1e7:
+            text = f"{value:.0f}" if abs(value) >= 1 else f"{value:.6f}"
+    return text.replace("-", "−")
+
+
+def target_text(target: Target) -> str:
+    """A target without its property and unit: ``190 ± 2``, ``8.0 to 8.2``, ``≥ 200``, ``maximise``.
+
+    Raises nothing.
+    """
+
+    def short(x: float) -> str:
+        return f"{x:.6g}".replace("-", "−")
+
+    if isinstance(target, Value):
+        return f"{short(target.value)} ± {short(target.tolerance)}"
+    if isinstance(target, Range):
+        return f"{short(target.low)} to {short(target.high)}"
+    if isinstance(target, Maximise):
+        return "maximise" if target.at_least is None else f"≥ {short(target.at_least)}"
+    return "minimise" if target.at_most is None else f"≤ {short(target.at_most)}"
+
+
+def target_met(target: Target, value: float | None) -> bool | None:
+    """Whether one value meets its target; None where there is nothing to judge.
+
+    A maximise or minimise without a limit is never met or missed.
+    """
+    if value is None or not math.isfinite(value):
+        return None
+    if isinstance(target, Maximise) and target.at_least is None:
+        return None
+    if isinstance(target, Minimise) and target.at_most is None:
+        return None
+    return target.low <= value <= target.high
+
+
+def composition_text(candidate: Candidate, *, most: int | None = None) -> list[tuple[str, str]]:
+    """Per phase (label, ``"Ni 62.1  Al 14.0  …"``) in at.%, largest first.
+
+    Elements below 0.05 at.% are left out, and those after the ``most`` largest.
+    """
+    if candidate.phase_compositions is None:
+        return []
+    lines = []
+    for phase, row in zip(candidate.phases, candidate.phase_compositions, strict=True):
+        order = [int(j) for j in np.argsort(-row, kind="stable") if row[j] >= TRACE]
+        shown = order if most is None else order[:most]
+        text = "  ".join(f"{candidate.elements[j]} {100 * row[j]:.1f}" for j in shown)
+        lines.append((phase_label(phase), text + ("  …" if len(shown) < len(order) else "")))
+    return lines
+
+
+def short_id(candidate_id: str) -> str:
+    """The first eight characters: enough to name a candidate to ``spinodal show``."""
+    return candidate_id[:8]
+
+
+def process_text(candidate: Candidate) -> list[tuple[str, str]]:
+    """Per process variable (label with unit, value)."""
+    return [(property_label(k), format_number(v)) for k, v in sorted(candidate.process.items())]
