@@ -20,7 +20,7 @@ UNITS: Mapping[str, str] = {
     "GPa": "GPa",
     "MPa": "MPa",
     "Pa": "Pa",
-    "W_per_mK": "W/(m·K)",
+    "W_per_mK": "W m⁻¹ K⁻¹",
     "S_per_m": "S/m",
     "ohm_m": "Ω·m",
     "g_per_cm3": "g/cm³",
@@ -29,7 +29,7 @@ UNITS: Mapping[str, str] = {
     "eV_per_atom": "eV/atom",
     "kJ_per_mol": "kJ/mol",
     "J_per_m2": "J/m²",
-    "J_per_molK": "J/(mol·K)",
+    "J_per_molK": "J mol⁻¹ K⁻¹",
     "per_px": "1/px",
     "per_nm": "1/nm",
     "per_um": "1/µm",
@@ -109,10 +109,7 @@ def format_number(value: float | None, target: Target | None = None) -> str:
 
 
 def target_text(target: Target) -> str:
-    """A target without its property and unit: ``190 ± 2``, ``8.0 to 8.2``, ``≥ 200``, ``maximise``.
-
-    Raises nothing.
-    """
+    """A target without property and unit: ``190 ± 2``, ``8.0 to 8.2``, ``≥ 200``, ``maximise``."""
 
     def short(x: float) -> str:
         return f"{x:.6g}".replace("-", "−")
