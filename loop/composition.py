@@ -316,12 +316,9 @@ def _project(x: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
     shift = np.take_along_axis(points, left, axis=1)
     shift = shift + (np.take_along_axis(sums, left, axis=1) - 1.0) / slope
     result = np.clip(x - shift, low, high)
-    for _ in range(2):  # rounding of the sum goes to the element with most room for it
+    rows = np.arange(n)
+    for _ in range(2):  # what rounding left goes to the element farthest inside its bounds
         rest = 1.0 - result.sum(axis=1)
-        room = np.where(rest[:, None] >= 0, high - result, result - low)
-        widest = room.argmax(axis=1)
-        rows = np.arange(n)
-        result[rows, widest] = np.clip(
-            result[rows, widest] + rest, low[rows, widest], high[rows, widest]
-        )
+        one = np.minimum(high - result, result - low).argmax(axis=1)
+        result[rows, one] = np.clip(result[rows, one] + rest, low[rows, one], high[rows, one])
     return result

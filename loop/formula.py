@@ -1,8 +1,23 @@
-"""Chemistry in words: element symbols, formulas, mass fractions, pymatgen in and out."""
+"""Chemistry in words: element symbols, formulas, mass fractions, pymatgen in and out.
+
+pymatgen (2 s to import) is imported only where its data or its objects are used.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from loop.composition import FloatArray, closure
 from loop.errors import InvalidInputError, unknown_name
+
+if TYPE_CHECKING:
+    from pymatgen.core import Composition
 
 _SYMBOLS = (
     "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se "
@@ -12,8 +27,126 @@ _SYMBOLS = (
 )
 SYMBOLS: tuple[str, ...] = tuple(_SYMBOLS.split())
 
+_TOKEN = re.compile(r"\s*([A-Z][a-z]?|[()\[\]])\s*(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+)?")
+
 
 def check_symbol(symbol: str, where: str) -> None:
     """Raise InvalidInputError, its text starting with ``where``, unless the element exists."""
     if symbol not in SYMBOLS:
         raise InvalidInputError(f"{where}: " + unknown_name("element", symbol, SYMBOLS))
+
+
+def formula_amounts(text: str) -> dict[str, float]:
+    """Amounts in a formula, in order of first mention: ``Al0.3CoCrFeNi``, ``(Ni0.9Co0.1)3Al``.
+
+    A missing number is 1; spaces between symbol and number are allowed; an element named twice
+    is added up. Raises InvalidInputError for anything else.
+    """
+    groups: list[dict[str, float]] = [{}]
+    position = 0
+    while position < len(text.rstrip()):
+        match = _TOKEN.match(text, position)
+        if match is None:
+            raise InvalidInputError(
+                f"formula {text!r} cannot be read at {text[position:].strip()[:8]!r}; expected "
+                "element symbols and amounts, such as Al0.3CoCrFeNi"
+            )
+        position = match.end()
+        token, number = match[1], match[2]
+        amount = 1.0 if number is None else float(number)
+        if token in "([":
+            if number is not None:
+                raise InvalidInputError(
+                    f"formula {text!r} has a number after {token!r}; put it behind the group"
+                )
+            groups.append({})
+        elif token in ")]":
+            if len(groups) == 1:
+                raise InvalidInputError(f"formula {text!r} closes a group that was not opened")
+            for element, value in groups.pop().items():
+                groups[-1][element] = groups[-1].get(element, 0.0) + amount * value
+        else:
+            check_symbol(token, f"formula {text!r}")
+            groups[-1][token] = groups[-1].get(token, 0.0) + amount
+    if len(groups) > 1:
+        raise InvalidInputError(f"formula {text!r} leaves a group open; close it")
+    if not any(groups[0].values()):
+        raise InvalidInputError(f"formula {text!r} holds no element; give one such as Ni3Al")
+    return groups[0]
+
+
+def to_vector(amounts: Mapping[str, float], elements: Sequence[str]) -> FloatArray:
+    """Amounts by element -> atomic fractions (e,) in the order of ``elements``, sum 1.
+
+    Raises InvalidInputError for an element with an amount that is not among ``elements``.
+    """
+    for element, amount in amounts.items():
+        if amount != 0 and element not in elements:
+            raise InvalidInputError(unknown_name("element", element, elements))
+    return closure(np.array([amounts.get(element, 0.0) for element in elements]))
+
+
+def from_formula(text: str, elements: Sequence[str] | None = None) -> FloatArray:
+    """Atomic fractions (e,) of a formula, in the order of ``elements`` or of first mention."""
+    amounts = formula_amounts(text)
+    return to_vector(amounts, tuple(amounts) if elements is None else elements)
+
+
+def to_formula(x: ArrayLike, elements: Sequence[str], digits: int | None = None) -> str:
+    """Formula of one composition (e,), absent elements left out: ``Ni0.75Al0.25``.
+
+    ``digits``: decimals; None writes as many as give the same numbers back.
+    """
+    x = _row(x, elements)
+    parts = []
+    for element, value in zip(elements, x, strict=True):
+        if value != 0:
+            number = np.format_float_positional(value, precision=digits, unique=True, trim="-")
+            parts.append(f"{element}{number}")
+    return "".join(parts)
+
+
+def _row(x: ArrayLike, elements: Sequence[str]) -> FloatArray:
+    x = np.asarray(x, dtype=np.float64)
+    if x.shape != (len(elements),):
+        raise InvalidInputError(
+            f"composition has shape {x.shape}; expected ({len(elements)},), one per element"
+        )
+    return x
+
+
+def to_pymatgen(x: ArrayLike, elements: Sequence[str]) -> Composition:
+    """pymatgen Composition of atomic fractions (e,); it drops amounts below 1e-8."""
+    from pymatgen.core import Composition
+
+    x = _row(x, elements)
+    return Composition({e: float(v) for e, v in zip(elements, x, strict=True) if v != 0})
+
+
+def from_pymatgen(composition: Composition, elements: Sequence[str]) -> FloatArray:
+    """Atomic fractions (e,) of a pymatgen Composition; oxidation states are dropped."""
+    amounts: dict[str, float] = composition.get_el_amt_dict()
+    return to_vector(amounts, elements)
+
+
+@cache
+def _mass(symbol: str) -> float:
+    from pymatgen.core import Element
+
+    check_symbol(symbol, "atomic mass")
+    return float(Element(symbol).atomic_mass)
+
+
+def atomic_masses(elements: Sequence[str]) -> FloatArray:
+    """Standard atomic masses in g/mol, (e,), from pymatgen."""
+    return np.array([_mass(element) for element in elements])
+
+
+def mass_fractions(x: ArrayLike, elements: Sequence[str]) -> FloatArray:
+    """Atomic fractions (..., e) -> mass fractions (..., e), sum 1."""
+    return closure(closure(x) * atomic_masses(elements))
+
+
+def atomic_fractions(w: ArrayLike, elements: Sequence[str]) -> FloatArray:
+    """Mass fractions (or masses) (..., e) -> atomic fractions (..., e), sum 1."""
+    return closure(closure(w) / atomic_masses(elements))
