@@ -92,7 +92,7 @@ def property_label(name: str) -> str:
 
 def _decimals(scale: float) -> int:
     """Decimals that show a tolerance to two digits: 0.1 -> 2, 2 -> 1, 40 -> 0."""
-    return max(0, 1 - math.floor(math.log10(scale)))
+    return max(0, 1 - math.floor(math.log10(scale) + 1e-9))
 
 
 def format_number(value: float | None, target: Target | None = None) -> str:

@@ -17,11 +17,11 @@ PHASE_COLOURS: tuple[str, ...] = (
     "#E9E5DA",
     "#24527A",
     "#E08E2B",
-    "#6BA292",
-    "#8C3B4A",
-    "#B9A6D3",
+    "#7A2E43",
+    "#86C5AF",
     "#3B3B3B",
-    "#C9C94E",
+    "#C9B6E4",
+    "#55752F",
 )
 ARM_COLOURS = {
     "loop": "#0B62A8",

@@ -76,7 +76,11 @@ def micrograph_comparison(
         two_point.set(title="Two-point probability", xlabel="distance r (px)",
                       ylabel=f"$S_2(r)$ of {written}", xlim=(0, None), ylim=(0, None))  # fmt: skip
         spectrum.set(title="Radial power spectrum", xlabel="spatial frequency (1/px)",
-                     ylabel="power", xscale="log", yscale="log")  # fmt: skip
+                     ylabel="power", xscale="log")  # fmt: skip
+        if any(
+            len(np.unique(images == label)) > 1 for _, images, _ in sets
+        ):  # an absent phase has no power
+            spectrum.set_yscale("log")
         spectrum.set_xticks([0.02, 0.05, 0.1, 0.2, 0.5], ["0.02", "0.05", "0.1", "0.2", "0.5"])
         spectrum.minorticks_off()
         fraction.set(title="Area fraction", xlabel=f"{written} fraction of a patch",
