@@ -1,0 +1,200 @@
+"""Settings of ``composite-chain``, its table in the campaign file.
+
+precipitate       phase whose fraction and chord length are outputs; default the second phase
+outputs           names of the outputs wanted; default all that can be computed
+order_parameters  phase -> long-range order parameter S, 0 <= S < 1 (``elemental``); default 0
+phase_properties  phase -> properties that replace what its composition would give, or stand in
+                  for it in an image-only campaign: density_g_per_cm3,
+                  thermal_conductivity_W_per_mK, youngs_modulus_GPa with poissons_ratio,
+                  material_cost_USD_per_kg
+element_data      element -> data that pymatgen lacks or has wrong (``elemental.DATA``)
+tolerance         relative error that stopping a solver early may leave; default 1e-6
+max_iterations    of a solve; reaching it fails the candidate; default 2000
+"""
+
+# ruff: noqa: N815  units in the names of settings keep their case
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from loop.errors import InvalidCampaignError, unknown_name
+from loop.space import DesignSpace
+from simulators.conductivity import MAX_ITERATIONS, TOLERANCE
+
+DENSITY = "density_g_per_cm3"
+CONDUCTIVITY = "thermal_conductivity_W_per_mK"
+MODULUS = "youngs_modulus_GPa"
+COST = "material_cost_USD_per_kg"
+RATIO = "conductivity_ratio"
+CHORD = "precipitate_chord_length_px"
+INTERFACES = "interface_density_per_px"
+
+# What each output needs to know of every phase.
+NEEDS: Mapping[str, tuple[str, ...]] = {
+    MODULUS: (MODULUS,),
+    CONDUCTIVITY: (CONDUCTIVITY,),
+    RATIO: (CONDUCTIVITY,),
+    DENSITY: (DENSITY,),
+    COST: (COST, DENSITY),
+}
+
+
+class GivenPhase(BaseModel):
+    """Properties of one phase as given in the settings."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    density_g_per_cm3: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    thermal_conductivity_W_per_mK: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    youngs_modulus_GPa: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    poissons_ratio: float | None = Field(default=None, gt=-1, lt=0.5, allow_inf_nan=False)
+    material_cost_USD_per_kg: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> GivenPhase:
+        if (self.youngs_modulus_GPa is None) != (self.poissons_ratio is None):
+            raise ValueError("youngs_modulus_GPa and poissons_ratio go together; give both")
+        return self
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    precipitate: str | None = None
+    outputs: list[str] | None = Field(default=None, min_length=1)
+    order_parameters: dict[str, float] = Field(default_factory=dict)
+    phase_properties: dict[str, GivenPhase] = Field(default_factory=dict)
+    element_data: dict[str, dict[str, float]] = Field(default_factory=dict)
+    tolerance: float = Field(default=TOLERANCE, gt=0, le=0.1)
+    max_iterations: int = Field(default=MAX_ITERATIONS, ge=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Validated settings. ``units``: every output that can be computed, with its unit."""
+
+    precipitate: str
+    outputs: tuple[str, ...]
+    units: Mapping[str, str] = field(repr=False)
+    order_parameters: Mapping[str, float]
+    phase_properties: Mapping[str, GivenPhase]
+    element_data: Mapping[str, Mapping[str, float]]
+    tolerance: float
+    max_iterations: int
+
+    @property
+    def fraction_name(self) -> str:
+        return f"{self.precipitate}_fraction"
+
+    def given(self, phase: str, property_: str) -> float | None:
+        """A phase's property as given in the settings, None where it is not."""
+        table = self.phase_properties.get(phase)
+        value: float | None = None if table is None else getattr(table, property_)
+        return value
+
+    def identity(self, space: DesignSpace) -> dict[str, Any]:
+        """What decides the values, as JSON."""
+        return {
+            "phases": space.phases,
+            "elements": sorted(space.elements),
+            "precipitate": self.precipitate,
+            "outputs": sorted(self.outputs),
+            "order_parameters": dict(self.order_parameters),
+            "phase_properties": {
+                phase: given.model_dump() for phase, given in self.phase_properties.items()
+            },
+            "element_data": {symbol: dict(data) for symbol, data in self.element_data.items()},
+            "tolerance": self.tolerance,
+            "max_iterations": self.max_iterations,
+        }
+
+
+def parse_settings(settings: Mapping[str, Any], space: DesignSpace) -> Settings:
+    """Settings for a design space; InvalidCampaignError names what cannot be used."""
+    _check_keys("", settings, _Table)
+    phases = settings.get("phase_properties", {})
+    if isinstance(phases, Mapping):
+        for phase, given in phases.items():
+            if isinstance(given, Mapping):
+                _check_keys(f"phase_properties.{phase}: ", given, GivenPhase)
+    try:
+        table = _Table.model_validate(dict(settings))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise InvalidCampaignError(
+            f"composite-chain: {where} is {first['input']!r}: {message[0].lower()}{message[1:]}"
+        ) from None
+    for key in ("order_parameters", "phase_properties"):
+        for phase in getattr(table, key):
+            _check_name(f"{key}: ", "phase", phase, space.phases)
+    for phase, s in table.order_parameters.items():
+        if not 0 <= s < 1:
+            raise InvalidCampaignError(
+                f"composite-chain: order_parameters.{phase} is {s:g}; expected 0 <= S < 1"
+            )
+    precipitate = table.precipitate or space.phases[min(1, len(space.phases) - 1)]
+    _check_name("precipitate: ", "phase", precipitate, space.phases)
+    units = _computable(table, space, precipitate)
+    for name in table.outputs or ():
+        _check_name("outputs: ", "output", name, units)
+    if not units:
+        raise InvalidCampaignError(
+            "composite-chain: nothing can be computed; give the space elements, or every phase "
+            "its phase_properties"
+        )
+    return Settings(
+        precipitate=precipitate,
+        outputs=tuple(dict.fromkeys(table.outputs or units)),
+        units=units,
+        order_parameters=table.order_parameters,
+        phase_properties=table.phase_properties,
+        element_data=table.element_data,
+        tolerance=table.tolerance,
+        max_iterations=table.max_iterations,
+    )
+
+
+def _check_keys(where: str, given: Mapping[str, Any], model: type[BaseModel]) -> None:
+    for key in given:
+        _check_name(where, "key", key, model.model_fields)
+
+
+def _check_name(where: str, kind: str, name: str, known: Any) -> None:
+    if name not in known:
+        raise InvalidCampaignError(f"composite-chain: {where}" + unknown_name(kind, name, known))
+
+
+def _computable(table: _Table, space: DesignSpace, precipitate: str) -> dict[str, str]:
+    """Outputs for which every phase has what is needed, with their units."""
+    image = space.image_shape is not None
+    several = len(space.phases) > 1
+    if several and not image:
+        raise InvalidCampaignError(
+            f"composite-chain: the space has {len(space.phases)} phases and no images, so their "
+            "fractions are unknown; add [images] or keep one phase"
+        )
+
+    def known(property_: str) -> bool:
+        return bool(space.elements) or all(
+            phase in table.phase_properties
+            and getattr(table.phase_properties[phase], property_) is not None
+            for phase in space.phases
+        )
+
+    units = {
+        MODULUS: "GPa",
+        CONDUCTIVITY: "W/(m K)",
+        DENSITY: "g/cm3",
+        COST: "USD/kg",
+        **({RATIO: "1"} if several else {}),
+    }
+    units = {name: unit for name, unit in units.items() if all(map(known, NEEDS[name]))}
+    if several:
+        units |= {f"{precipitate}_fraction": "1", CHORD: "px", INTERFACES: "1/px"}
+    return units

@@ -1,0 +1,227 @@
+"""Properties of a phase from its composition: pymatgen's elemental data and stated mixing rules.
+
+Everything holds at room temperature (298.15 K) and for metallic phases.
+
+Density. Additive atomic volumes: sum x_i M_i / sum x_i V_i, V_i the element's molar volume.
+Ordering contracts real aluminides by up to 9 % (Ni3Al), which the rule does not know.
+
+Elastic moduli. Voigt-Reuss-Hill average of bulk and shear modulus over the elements' volume
+fractions (R. Hill, Proc. Phys. Soc. A 65, 349, 1952). The shear modulus of an element is
+3 K E / (9 K - E) from its bulk and Young's modulus, which pymatgen's table has consistently;
+its rigidity modulus has not (20 GPa for Mo, where E and K give 130 GPa).
+
+Thermal conductivity. A lattice part and an electronic part,
+
+    k = k_lattice + 1 / (sum x_i / (k_i - k_lattice) + rho_disorder / (L0 T)),
+    rho_disorder = (1 - S^2) sum_{i<j} C_ij x_i x_j,
+
+which gives every pure element its tabulated k_i. Matthiessen's rule adds the thermal resistances;
+rho_disorder is Nordheim's rule for several components (L. Nordheim, Ann. Phys. 401, 607, 1931);
+L0 is the Sommerfeld value of the Lorenz number (Wiedemann-Franz law). Linde's rule gives
+C_ij = a + b min(|Z_i - Z_j|, 4)^2, Z the group number (J. O. Linde, Ann. Phys. 407, 219, 1932):
+  a  from the isovalent pair Au-Ag, about 10.5 uOhm cm at 50:50 (C. Y. Ho et al., J. Phys. Chem.
+     Ref. Data 12, 183, 1983);
+  b  from 80Ni-20Cr (mass %), 108 uOhm cm at 20 C (Isabellenhuette, data sheet of ISA-CHROM 80);
+  the cap lies at that pair's own difference of 4: Linde's parabola fails for early transition
+     metals in nickel, whose residual resistivity is of the order of chromium's.
+k_lattice is what is left of 80Ni-20Cr's 11.3 W/mK (handbook value) after its electronic part.
+S is a long-range order parameter per phase: ordered atoms do not scatter (P. L. Rossiter, The
+Electrical Resistivity of Metals and Alloys, Cambridge 1987, section 3.5, to first order).
+S = 0.8 gives stoichiometric Ni3Al 28 W/mK as measured (R. K. Williams et al., MRS Proc. 39, 505,
+1985). The rule is good for trends and for about 20 %.
+
+Cost. Element prices by mass from pymatgen's table (``pymatgen.analysis.cost``, mostly of 2013).
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from loop.errors import InvalidInputError, unknown_name
+
+FloatArray = NDArray[np.float64]
+
+TEMPERATURE_K = 298.15
+LORENZ = (math.pi * 1.380649e-23 / 1.602176634e-19) ** 2 / 3  # W Ohm / K^2, Sommerfeld
+LINDE_A = 35e-8  # Ohm m
+LINDE_B = 34.2e-8  # Ohm m
+LINDE_CAP = 4  # group numbers
+LATTICE_CONDUCTIVITY = 4.56  # W / (m K)
+
+# Name in settings -> what pymatgen calls it.
+DATA: Mapping[str, str] = {
+    "molar_mass_g_per_mol": "atomic mass",
+    "molar_volume_cm3_per_mol": "molar volume",
+    "bulk_modulus_GPa": "bulk modulus",
+    "youngs_modulus_GPa": "Young's modulus",
+    "thermal_conductivity_W_per_mK": "thermal conductivity",
+    "group": "group",
+    "cost_USD_per_kg": "price",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ElementTable:
+    """Data of e elements, each column (e,); not a number where unknown."""
+
+    symbols: tuple[str, ...]
+    columns: Mapping[str, FloatArray]
+
+    def __getitem__(self, name: str) -> FloatArray:
+        """Column ``name``; InvalidInputError names the element that lacks it."""
+        column = self.columns[name]
+        for symbol, value in zip(self.symbols, column, strict=True):
+            if math.isnan(value):
+                raise InvalidInputError(
+                    f"element {symbol} has no {DATA[name]} in pymatgen's tables; give "
+                    f"element_data.{symbol}.{name}, leave the element out, or ask for fewer outputs"
+                )
+        return column
+
+
+def element_table(
+    symbols: Sequence[str], overrides: Mapping[str, Mapping[str, float]] | None = None
+) -> ElementTable:
+    """Data of the elements; ``overrides``: symbol -> {name in DATA: value}.
+
+    Raises InvalidInputError for an unknown element or data name, or a value that is not > 0.
+    """
+    overrides = overrides or {}
+    for symbol, given in overrides.items():
+        if symbol not in symbols:
+            raise InvalidInputError("element_data: " + unknown_name("element", symbol, symbols))
+        for name, value in given.items():
+            if name not in DATA:
+                raise InvalidInputError(
+                    f"element_data.{symbol}: " + unknown_name("key", name, DATA)
+                )
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise InvalidInputError(
+                    f"element_data.{symbol}.{name} is {value!r}; expected a number > 0"
+                )
+            if not (math.isfinite(value) and value > 0):
+                raise InvalidInputError(
+                    f"element_data.{symbol}.{name} is {value}; expected a number > 0"
+                )
+    rows = [{**tabulated(symbol), **overrides.get(symbol, {})} for symbol in symbols]
+    columns = {name: np.array([row[name] for row in rows], dtype=np.float64) for name in DATA}
+    return ElementTable(tuple(symbols), columns)
+
+
+@cache
+def tabulated(symbol: str) -> dict[str, float]:
+    """What pymatgen knows of one element, in the units of DATA; nan where it knows nothing."""
+    try:
+        from pymatgen.analysis.cost import CostDBElements
+        from pymatgen.core import Element
+    except ImportError as error:  # pragma: no cover - pymatgen is a dependency
+        raise InvalidInputError(
+            f"phase properties from compositions need pymatgen ({error}); pip install pymatgen"
+        ) from None
+    if symbol not in {entry.value for entry in Element}:
+        raise InvalidInputError(unknown_name("element", symbol, [e.value for e in Element]))
+
+    def number(value: object) -> float:
+        return math.nan if value is None else float(value)  # type: ignore[arg-type]
+
+    with warnings.catch_warnings():  # pymatgen warns of every gap; a gap is a nan here
+        warnings.simplefilter("ignore")
+        element = Element(symbol)
+        prices = CostDBElements().get_entries([element])
+        mass = number(element.atomic_mass)
+        # The table keeps its price per atom: USD/kg times kg/mol times Avogadro's number squared
+        # away; dividing by the same weight of the entry gives back the USD/kg of the file.
+        per_kg = [
+            entry.energy / (float(entry.composition.weight.to("kg")) * 6.02214076e23)
+            for entry in prices
+        ]
+        return {
+            "molar_mass_g_per_mol": mass,
+            "molar_volume_cm3_per_mol": number(element.molar_volume),
+            "bulk_modulus_GPa": number(element.bulk_modulus),
+            "youngs_modulus_GPa": number(element.youngs_modulus),
+            "thermal_conductivity_W_per_mK": number(element.thermal_conductivity),
+            "group": float(element.group),
+            "cost_USD_per_kg": min(per_kg, default=math.nan),
+        }
+
+
+def _fractions(compositions: ArrayLike, table: ElementTable) -> FloatArray:
+    x = np.asarray(compositions, dtype=np.float64)
+    if x.ndim < 1 or x.shape[-1] != len(table.symbols):
+        raise InvalidInputError(
+            f"compositions have shape {x.shape}; expected (..., {len(table.symbols)}) for "
+            f"{', '.join(table.symbols)}"
+        )
+    return x
+
+
+def density(compositions: ArrayLike, table: ElementTable) -> FloatArray:
+    """(..., e) atomic fractions -> (...) g/cm3."""
+    x = _fractions(compositions, table)
+    result: FloatArray = (x @ table["molar_mass_g_per_mol"]) / (
+        x @ table["molar_volume_cm3_per_mol"]
+    )
+    return result
+
+
+def elastic_moduli(compositions: ArrayLike, table: ElementTable) -> tuple[FloatArray, FloatArray]:
+    """(..., e) atomic fractions -> bulk and shear modulus, (...) GPa each."""
+    volumes = _fractions(compositions, table) * table["molar_volume_cm3_per_mol"]
+    volumes = volumes / volumes.sum(-1, keepdims=True)
+    bulk, young = table["bulk_modulus_GPa"], table["youngs_modulus_GPa"]
+    if np.any(young >= 9 * bulk):
+        worst = table.symbols[int(np.argmax(young / bulk))]
+        raise InvalidInputError(
+            f"element {worst}: Young's modulus is not below 9 times its bulk modulus, so its shear "
+            "modulus would not be positive; correct element_data"
+        )
+    shear = 3 * bulk * young / (9 * bulk - young)
+    return _hill(volumes, bulk), _hill(volumes, shear)
+
+
+def _hill(volumes: FloatArray, modulus: FloatArray) -> FloatArray:
+    mean: FloatArray = 0.5 * (volumes @ modulus + 1 / (volumes @ (1 / modulus)))
+    return mean
+
+
+def linde_coefficients(groups: FloatArray) -> FloatArray:
+    """Group numbers (e,) -> C_ij in Ohm m, (e, e), zero on the diagonal."""
+    step = np.minimum(np.abs(groups[:, None] - groups[None, :]), LINDE_CAP)
+    c: FloatArray = LINDE_A + LINDE_B * step**2
+    np.fill_diagonal(c, 0.0)
+    return c
+
+
+def thermal_conductivity(
+    compositions: ArrayLike, table: ElementTable, order: ArrayLike = 0.0
+) -> FloatArray:
+    """(..., e) atomic fractions -> (...) W/mK; ``order``: S, broadcast to (...), 0 <= S < 1."""
+    x = _fractions(compositions, table)
+    pure = table["thermal_conductivity_W_per_mK"]
+    if np.any(pure <= LATTICE_CONDUCTIVITY):
+        poor = int(np.argmin(pure))
+        raise InvalidInputError(
+            f"element {table.symbols[poor]} conducts {pure[poor]:g} W/mK, no more than the lattice "
+            f"part of {LATTICE_CONDUCTIVITY:g}; the rule holds for metals, leave it out"
+        )
+    c = linde_coefficients(table["group"])
+    s = np.asarray(order, dtype=np.float64)
+    disorder = (1 - s**2) * 0.5 * np.einsum("...i,ij,...j->...", x, c, x)
+    resistance = x @ (1 / (pure - LATTICE_CONDUCTIVITY)) + disorder / (LORENZ * TEMPERATURE_K)
+    k: FloatArray = LATTICE_CONDUCTIVITY + 1 / resistance
+    return k
+
+
+def material_cost(compositions: ArrayLike, table: ElementTable) -> FloatArray:
+    """(..., e) atomic fractions -> (...) USD/kg of the elements bought pure."""
+    masses = _fractions(compositions, table) * table["molar_mass_g_per_mol"]
+    cost: FloatArray = (masses @ table["cost_USD_per_kg"]) / masses.sum(-1)
+    return cost

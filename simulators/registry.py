@@ -1,0 +1,67 @@
+"""Simulators by name: the built-in ones and those that other packages bring.
+
+A package adds a simulator with an entry point in the group ``spinodal.simulators``:
+
+    [project.entry-points."spinodal.simulators"]
+    my-simulator = "my_package.my_module:create"
+
+where ``create(*, space, settings, device)`` returns a Simulator and raises InvalidCampaignError
+for settings it cannot use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from loop.errors import InvalidCampaignError, SpinodalError, unknown_name
+from loop.protocols import Simulator
+from loop.space import DesignSpace
+
+GROUP = "spinodal.simulators"
+BUILT_IN: Mapping[str, str] = {"composite-chain": "simulators.chain:create"}
+
+Factory = Callable[..., Simulator]
+
+
+def _third_party() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
+def available() -> list[str]:
+    """Names that ``create`` knows, sorted."""
+    return sorted({*BUILT_IN, *_third_party()})
+
+
+def create(
+    name: str, *, space: DesignSpace, settings: Mapping[str, Any] | None = None, device: str = "cpu"
+) -> Simulator:
+    """The simulator ``name`` for a design space.
+
+    ``settings``: its table in the campaign file. ``device``: a torch device.
+    Raises InvalidCampaignError for an unknown name (with the nearest known one), a plug-in that
+    cannot be loaded, or settings that cannot be used.
+    """
+    return _factory(name)(space=space, settings=dict(settings or {}), device=device)
+
+
+def _factory(name: str) -> Factory:
+    if name in BUILT_IN:
+        module, attribute = BUILT_IN[name].split(":")
+        factory: Factory = getattr(import_module(module), attribute)
+        return factory
+    found = _third_party()
+    if name not in found:
+        raise InvalidCampaignError(unknown_name("simulator", name, available()))
+    try:
+        loaded: Factory = found[name].load()
+    except SpinodalError:
+        raise
+    except Exception as error:  # another package's import can fail in any way
+        raise InvalidCampaignError(
+            f"simulator {name!r} ({found[name].value}) cannot be loaded: {error}; "
+            "reinstall the package that brings it or take it out of simulators.use"
+        ) from error
+    return loaded
