@@ -1,0 +1,221 @@
+"""Evaluations as a table: a row per proposal, a column per number, filtered and sorted in SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sqlalchemy import Connection, Select, Table, func, literal, select
+
+from loop import tables as t
+from loop.candidate import Candidate
+from loop.errors import InvalidInputError, LedgerError, unknown_name
+from loop.ledger_reads import CANDIDATE_COLUMNS, candidate_of, chunks
+from loop.query import Field, parse_filter
+
+# Fields that every ledger has, in the order of the columns.
+FIXED_FIELDS: dict[str, Field] = {
+    "id": Field(t.candidate.c.id, "text"),
+    "campaign": Field(t.campaign.c.name, "text"),
+    "arm": Field(t.batch.c.arm, "text"),
+    "round": Field(t.batch.c.round, "number"),
+    "position": Field(t.proposal.c.position, "number"),
+    "status": Field(func.coalesce(t.evaluation.c.status, literal("pending")), "text"),
+    "hit": Field(t.evaluation.c.hit, "boolean"),
+    "distance": Field(t.evaluation.c.distance, "number"),
+    "source": Field(t.proposal.c.source, "text"),
+    "guidance": Field(t.proposal.c.guidance, "number"),
+    "simulator": Field(t.evaluation.c.simulator, "text"),
+    "version": Field(t.evaluation.c.version, "text"),
+    "fidelity": Field(t.evaluation.c.fidelity, "text"),
+    "reason": Field(t.evaluation.c.reason, "text"),
+    "planned_at": Field(t.batch.c.planned_at, "text"),
+    "evaluated_at": Field(t.evaluation.c.evaluated_at, "text"),
+}
+_LAST = ("simulator", "version", "fidelity", "reason", "planned_at", "evaluated_at")
+# Kind -> table of the values, its key, and the column of the main query that the key matches.
+_VALUES: dict[str, tuple[Table, Any, Any]] = {
+    "property": (t.property_value, t.property_value.c.evaluation_id, t.evaluation.c.id),
+    "requested": (t.proposal_value, t.proposal_value.c.proposal_id, t.proposal.c.id),
+    "predicted": (t.proposal_value, t.proposal_value.c.proposal_id, t.proposal.c.id),
+    "candidate": (t.candidate_value, t.candidate_value.c.candidate_key, t.candidate.c.key),
+}
+
+
+def fields(connection: Connection, campaign: int | None) -> dict[str, str]:
+    """See Ledger.fields."""
+    found = named_fields(connection, campaign)
+    fixed = {name: field.kind for name, field in FIXED_FIELDS.items() if name not in _LAST}
+    last: dict[str, str] = {name: FIXED_FIELDS[name].kind for name in _LAST}
+    return {**fixed, **dict.fromkeys(found, "number"), **last}
+
+
+def named_fields(connection: Connection, campaign: int | None) -> dict[str, str]:
+    """Name -> kind of the numbers on record: properties first, each kind in order of arrival."""
+    query = select(t.field.c.name, t.field.c.kind).order_by(t.field.c.id)
+    if campaign is not None:
+        query = query.where(t.field.c.campaign_id == campaign)
+    found = {row.name: row.kind for row in connection.execute(query)}
+    return dict(sorted(found.items(), key=lambda item: list(_VALUES).index(item[1])))
+
+
+def _resolve(name: str, named: dict[str, str]) -> Field:
+    if name in FIXED_FIELDS:
+        return FIXED_FIELDS[name]
+    if name not in named:
+        raise InvalidInputError(unknown_name("field", name, [*FIXED_FIELDS, *named]))
+    # A subquery by primary key for each use, not a join: databases bound the number of joins.
+    table, key, owner = _VALUES[named[name]]
+    value = select(table.c.value).where(key == owner, table.c.name == name)
+    return Field(value.correlate(*_SOURCES).scalar_subquery(), "number")
+
+
+_SOURCES = (t.campaign, t.batch, t.proposal, t.candidate, t.evaluation)
+_FROM = (
+    t.campaign.join(t.batch)
+    .join(t.proposal)
+    .join(t.candidate)
+    .outerjoin(t.evaluation, t.evaluation.c.proposal_id == t.proposal.c.id)
+)
+
+
+def _matching(
+    query: Select[Any], campaign: int | None, where: str | None, named: dict[str, str]
+) -> Select[Any]:
+    query = query.select_from(_FROM)
+    if campaign is not None:
+        query = query.where(t.campaign.c.id == campaign)
+    if where is not None and where.strip():
+        query = query.where(parse_filter(where, lambda name: _resolve(name, named)))
+    return query
+
+
+def count(connection: Connection, campaign: int | None, where: str | None) -> int:
+    """See Ledger.count."""
+    named = named_fields(connection, campaign)
+    query = _matching(select(func.count(t.proposal.c.id)), campaign, where, named)
+    return int(connection.scalar(query) or 0)
+
+
+def frame(
+    connection: Connection,
+    campaign: int | None,
+    *,
+    where: str | None,
+    sort: str | None,
+    descending: bool,
+    limit: int | None,
+    offset: int,
+    columns: Collection[str] | None,
+) -> pd.DataFrame:
+    """See Ledger.evaluations."""
+    for name, number in (("limit", limit), ("offset", offset)):
+        if number is not None and not 0 <= number < 2**63:
+            raise InvalidInputError(f"{name} is {number}; expected a whole number >= 0")
+    named = named_fields(connection, campaign)
+    for name in columns or ():
+        _resolve(name, named)
+    wanted = [n for n in fields(connection, campaign) if columns is None or n in columns]
+
+    fixed = [FIXED_FIELDS[name].expression.label(name) for name in wanted if name in FIXED_FIELDS]
+    owners = [owner.label(f"key {kind}") for kind, (_, _, owner) in _VALUES.items()]
+    query = _matching(select(*fixed, *owners), campaign, where, named)
+    if sort is not None:
+        key = _resolve(sort.strip().strip("`"), named).expression
+        query = query.order_by(key.is_(None), key.desc() if descending else key.asc())
+    query = query.order_by(t.campaign.c.id, t.batch.c.round, t.batch.c.arm, t.proposal.c.position)
+    if limit is not None or offset:
+        query = query.limit(limit).offset(offset)
+    rows = connection.execute(query).all()
+
+    data: dict[str, Any] = {}
+    for i, label in enumerate(fixed):
+        data[label.name] = _column(label.name, [row[i] for row in rows])
+    for i, (kind, (table, key, _)) in enumerate(_VALUES.items(), start=len(fixed)):
+        names = [name for name in wanted if named.get(name) == kind]
+        if names:
+            values = _pivot(connection, table, key, [row[i] for row in rows], names)
+            data.update(zip(names, values.T, strict=True))
+    return pd.DataFrame({name: data[name] for name in wanted})
+
+
+def _column(name: str, values: Sequence[Any]) -> Any:
+    kind = FIXED_FIELDS[name].kind
+    if kind == "boolean":
+        return pd.array(values, dtype="boolean")  # nullable: pending proposals have no answer yet
+    if kind == "text":
+        return pd.array(values, dtype="str")
+    return np.array(values, dtype=np.int64 if name in ("round", "position") else np.float64)
+
+
+def _pivot(
+    connection: Connection, table: Table, key: Any, owners: Sequence[int | None], names: list[str]
+) -> NDArray[np.float64]:
+    """(n, k) values of n owners (they may repeat, or be None), NaN where there is none."""
+    distinct = list(dict.fromkeys(owner for owner in owners if owner is not None))
+    place = {owner: i for i, owner in enumerate(distinct)}
+    column = {name: j for j, name in enumerate(names)}
+    grid = np.full((len(distinct) + 1, len(names)), np.nan)  # the last row is for None
+    query = select(key, table.c.name, table.c.value).where(table.c.value.is_not(None))
+    for part in chunks(distinct):
+        for owner, name, value in connection.execute(query.where(key.in_(part))):
+            if (j := column.get(name)) is not None:
+                grid[place[owner], j] = value
+    return grid[[place.get(owner, -1) if owner is not None else -1 for owner in owners]]
+
+
+def candidate(connection: Connection, prefix: str) -> Candidate:
+    """See Ledger.candidate."""
+    query = select(t.candidate.c.id).where(func.substr(t.candidate.c.id, 1, len(prefix)) == prefix)
+    ids = connection.scalars(query.order_by(t.candidate.c.id).limit(4)).all() if prefix else []
+    if not ids:
+        raise LedgerError(
+            f"no candidate has an id that begins with {prefix[:40]!r}; "
+            "`spinodal query` lists the ids"
+        )
+    if len(ids) > 1:
+        shown = ", ".join(ids[:3]) + (", …" if len(ids) > 3 else "")
+        raise LedgerError(f"several ids begin with {prefix!r} ({shown}); give more of it")
+    row = connection.execute(
+        select(*CANDIDATE_COLUMNS)
+        .join_from(t.candidate, t.proposal)
+        .where(t.candidate.c.id == ids[0])
+        .order_by(t.proposal.c.id)
+        .limit(1)
+    ).one()
+    return candidate_of(row._mapping)
+
+
+def candidate_records(connection: Connection, candidate_id: str) -> pd.DataFrame:
+    """See Ledger.candidate_records."""
+    labels = {name: f.expression.label(name) for name, f in FIXED_FIELDS.items() if name != "id"}
+    p = t.property_value.c
+    query = (
+        select(
+            *(labels[name] for name in labels if name not in _LAST),
+            p.name.label("property"),
+            p.value,
+            p.low,
+            p.high,
+            *(labels[name] for name in _LAST),
+        )
+        .select_from(_FROM.outerjoin(t.property_value, p.evaluation_id == t.evaluation.c.id))
+        .where(t.candidate.c.id == candidate_id)
+        .order_by(t.campaign.c.id, t.batch.c.round, t.batch.c.arm, t.proposal.c.position, p.name)
+    )
+    result = connection.execute(query)
+    names: Iterable[str] = result.keys()
+    rows = result.all()
+    data: dict[str, Any] = {}
+    for i, name in enumerate(names):
+        values = [row[i] for row in rows]
+        if name in FIXED_FIELDS:
+            data[name] = _column(name, values)
+        elif name == "property":
+            data[name] = pd.array(values, dtype="str")
+        else:
+            data[name] = np.array(values, dtype=np.float64)
+    return pd.DataFrame(data)
