@@ -156,7 +156,9 @@ def read_index(path: Path, images: Sequence[Path]) -> dict[Split, list[Path]]:
     Images that the index does not name are not used. Raises InvalidInputError for a missing
     column, a name without file, a name listed twice, an unknown split or no train image.
     """
-    by_name = {name: file for file in images for name in (file.name, file.stem)}
+    by_name = {file.name: file for file in images}
+    stems = [file.stem for file in images]
+    by_name |= {file.stem: file for file in images if stems.count(file.stem) == 1}
     found: dict[Split, list[Path]] = {split: [] for split in SPLITS}
     seen: set[Path] = set()
     try:

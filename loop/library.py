@@ -28,7 +28,7 @@ from loop.images import (
 )
 from loop.space import BOUND_TOLERANCE, DesignSpace
 
-MAX_REDRAWS = 50
+REDRAWS = 8
 
 
 def hash_files(files: Iterable[Path]) -> str:
@@ -48,6 +48,18 @@ def transform(patches: NDArray[np.uint8], element: int) -> NDArray[np.uint8]:
     """
     turned = np.rot90(patches, k=element % 4, axes=(1, 2))
     return turned[:, :, ::-1] if element >= 4 else turned
+
+
+def _varied_places(image: LabelImage, shape: tuple[int, int]) -> NDArray[np.int64]:
+    """Numbers of the crop positions at which more than one phase shows."""
+    steps = [(image[1:] != image[:-1], 0), (image[:, 1:] != image[:, :-1], 1)]
+    varied = np.zeros((image.shape[0] - shape[0] + 1, image.shape[1] - shape[1] + 1), dtype=bool)
+    for step, axis in steps:  # a crop varies when a step between neighbours lies in it
+        size = (shape[0] - (axis == 0), shape[1] - (axis == 1))
+        sums = np.pad(np.cumsum(np.cumsum(step, 0, dtype=np.int64), 1), ((1, 0), (1, 0)))
+        h, w = size
+        varied |= (sums[h:, w:] - sums[:-h, w:] - sums[h:, :-w] + sums[:-h, :-w]) > 0
+    return np.flatnonzero(varied)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,37 +114,61 @@ class Library:
 
         Turned by a random element of the square's symmetry group where the campaign augments.
         Crops with one phase only are drawn anew (a design space of several phases excludes them).
-        Raises InvalidInputError when there are no images or hardly any crop has two phases.
+        Raises InvalidInputError when there are no images or no crop has two phases.
         """
         images = self.images(split)
-        patches = self._crops(images, n, rng)
-        if len(self.space.phases) == 1:
+        positions: list[NDArray[np.int64] | None] = [None] * len(images)
+        patches = self._crops(images, positions, n, rng)
+        if len(self.space.phases) == 1 or n == 0:
             return patches
-        for _ in range(MAX_REDRAWS):
+        for attempt in range(REDRAWS + 1):
             flat = patches.reshape(n, -1)
-            constant = np.flatnonzero(flat.min(axis=1, initial=255) == flat.max(axis=1, initial=0))
+            constant = np.flatnonzero(flat.min(axis=1) == flat.max(axis=1))
             if constant.size == 0:
-                return patches
-            patches[constant] = self._crops(images, constant.size, rng)
-        raise InvalidInputError(
-            f"{constant.size} of {n} crops of the {split} images still show one phase only after "
-            f"{MAX_REDRAWS} tries; enlarge images.patch or leave out images without a second phase"
-        )
+                break
+            if attempt == REDRAWS:  # rare ones: look for every usable position instead
+                varied = [_varied_places(image, self._shape()) for image in images]
+                if not any(map(len, varied)):
+                    raise InvalidInputError(
+                        f"every crop of the {split} images shows one phase only; enlarge "
+                        "images.patch or give images in which phases meet"
+                    )
+                positions = list(varied)
+            patches[constant] = self._crops(images, positions, constant.size, rng)
+        return patches
+
+    def _shape(self) -> tuple[int, int]:
+        assert self.space.image_shape is not None
+        return self.space.image_shape
 
     def _crops(
-        self, images: Sequence[LabelImage], n: int, rng: np.random.Generator
+        self,
+        images: Sequence[LabelImage],
+        positions: Sequence[NDArray[np.int64] | None],
+        n: int,
+        rng: np.random.Generator,
     ) -> NDArray[np.uint8]:
-        assert self.space.image_shape is not None
-        h, w = self.space.image_shape
-        positions = np.array([(a.shape[0] - h + 1) * (a.shape[1] - w + 1) for a in images])
-        ends = np.cumsum(positions)
+        """Crops at random ones of the given positions of each image (None: at all)."""
+        h, w = self._shape()
+        counts = np.array(
+            [
+                (image.shape[0] - h + 1) * (image.shape[1] - w + 1)
+                if places is None
+                else len(places)
+                for image, places in zip(images, positions, strict=True)
+            ]
+        )
+        ends = np.cumsum(counts)
         flat = rng.integers(ends[-1], size=n)
         which = np.searchsorted(ends, flat, side="right")
-        place = flat - (ends - positions)[which]
         out = np.empty((n, h, w), dtype=np.uint8)
         for number, image in enumerate(images):
             mine = np.flatnonzero(which == number)
-            y, x = np.divmod(place[mine], image.shape[1] - w + 1)
+            place = flat[mine] - (ends - counts)[number]
+            places = positions[number]
+            if places is not None:
+                place = places[place]
+            y, x = np.divmod(place, image.shape[1] - w + 1)
             out[mine] = np.lib.stride_tricks.sliding_window_view(image, (h, w))[y, x]
         if self.augment:
             chosen = rng.integers(8, size=n)
