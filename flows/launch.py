@@ -1,0 +1,82 @@
+"""Run a campaign under the workflow engine, or serve it on a schedule: what the commands call.
+
+Nothing here imports prefect before its settings are in place.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from flows.sessions import LEDGER_VARIABLE, Key, hold, release
+from flows.settings import engine
+from loop.ledger import Ledger
+from loop.session import Session
+
+
+def parameters(campaign: str, ledger: Ledger, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of a flow run. They are kept by the engine, so no password is among them:
+    a database URL goes by the environment instead.
+    """
+    if ledger.path is None:
+        os.environ[LEDGER_VARIABLE] = ledger.url
+    return {
+        "campaign": str(Path(campaign).resolve()),
+        "ledger": str(ledger.path) if ledger.path else None,
+        "overrides": dict(overrides),
+    }
+
+
+def run_campaign(
+    campaign: str,
+    overrides: Mapping[str, Any],
+    session: Session,
+    *,
+    home: Path,
+    verbose: bool = False,
+) -> None:
+    """Play an opened campaign to its end as a flow. ``home``: the engine's own folder.
+
+    Raises what the steps raise; SpinodalError for everything the user can mend.
+    """
+    given = parameters(campaign, session.ledger, overrides)
+    key = Key.of(**given)
+    # A second run shall hear of it before a server starts for it.
+    with session.ledger.claim(session.campaign_id):
+        pass
+    hold(key, session)
+    try:
+        with engine(home, verbose=verbose):
+            from prefect.exceptions import TerminationSignal
+
+            from flows.campaign import run_campaign as play
+
+            try:
+                play(**given)
+            except TerminationSignal:
+                raise KeyboardInterrupt from None
+    finally:
+        release(key)
+
+
+def serve_campaign(
+    campaign: str,
+    ledger: Ledger,
+    overrides: Mapping[str, Any],
+    *,
+    name: str,
+    every: timedelta | None,
+    cron: str | None,
+    finished: Callable[[], bool],
+    home: Path,
+    verbose: bool = False,
+) -> None:
+    """One round a firing until ``finished()``; blocks. ``home``: the engine's own folder."""
+    with engine(home, services=True, verbose=verbose):
+        from flows.deployment import serve
+
+        given = parameters(campaign, ledger, overrides)
+        serve(name, given, every=every, cron=cron, finished=finished)

@@ -1,0 +1,93 @@
+"""What commands print: tables for people, one JSON document for machines."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PLAIN_WIDTH = 240  # columns of a table that goes to a file or pipe
+
+
+def plain(value: Any) -> Any:
+    """A value as strict JSON allows it: NaN and infinities become null, arrays lists."""
+    if value is None or isinstance(value, (bool, str, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if hasattr(value, "tolist"):  # numpy scalars and arrays
+        return plain(value.tolist())
+    return str(value)
+
+
+def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a frame as JSON-able dictionaries."""
+    objects = frame.astype(object).where(frame.notna(), None)  # whatever pandas calls missing
+    return [plain(row) for row in objects.to_dict(orient="records")]
+
+
+def json_text(document: Any) -> str:
+    """A document as strict JSON."""
+    return json.dumps(plain(document), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on stdout."""
+    sys.stdout.write(json_text(document))
+
+
+def cell(value: Any) -> str:
+    """A value as a table shows it: five significant digits, an empty cell where there is none."""
+    value = plain(value)
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    if isinstance(value, (list, dict)):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value)
+
+
+def print_table(
+    columns: Sequence[str], lines: Iterable[Mapping[str, Any]], *, title: str | None = None
+) -> None:
+    """A table on stdout; numbers to the right, nothing cut off when it goes to a pipe."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    lines = list(lines)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in columns:
+        numeric = any(isinstance(plain(line.get(name)), (int, float)) for line in lines)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for line in lines:
+        table.add_row(*(Text(cell(line.get(name))) for name in columns))
+    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
+    console.print(table)
+
+
+def print_frame(frame: pd.DataFrame, *, title: str | None = None) -> None:
+    """A frame as a table on stdout; columns without any value are left out."""
+    kept = frame.dropna(axis="columns", how="all") if len(frame) else frame
+    print_table([str(name) for name in kept.columns], rows(kept), title=title)
+
+
+def note(text: str) -> None:
+    """A line for the reader on stderr, where it does not mix with results."""
+    print(text, file=sys.stderr, flush=True)

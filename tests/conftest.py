@@ -1,0 +1,38 @@
+"""What every test shares: one thread, a private workflow engine, repeatable random examples."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# Before any test imports prefect: it reads its settings once, when it is imported.
+os.environ.update(
+    PREFECT_HOME=tempfile.mkdtemp(prefix="spinodal-prefect-"),
+    PREFECT_SERVER_ANALYTICS_ENABLED="false",
+    DO_NOT_TRACK="1",
+    PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL="CRITICAL",
+    MPLBACKEND="Agg",
+)
+for name in ("PREFECT_API_URL", "PREFECT_PROFILE", "SPINODAL_LEDGER", "SPINODAL_DEBUG"):
+    os.environ.pop(name, None)
+# Before torch starts its pools: two cores are shared by everything that a test starts.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    deadline=None,  # no test judges a time
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("repeatable")
+
+
+@pytest.fixture
+def in_scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current directory: commands put their runs/ under it."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
