@@ -29,13 +29,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from loop.errors import InvalidInputError
+from simulators.fields import checked_phases, collect, field_chunks
 from simulators.grid import TWIST_WEIGHT, Modes, divergence, gradient, symbols
 from simulators.krylov import minimise_energy
 
 TOLERANCE = 1e-6
 MAX_ITERATIONS = 2000
-CHUNK = 4  # images solved together: on a CPU larger batches leave the cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,6 @@ def effective_conductivity(
     max_iterations: int = MAX_ITERATIONS,
     device: str = "cpu",
     dtype: torch.dtype = torch.float64,
-    chunk: int = CHUNK,
 ) -> Conductivity:
     """Effective conductivity tensors of periodic label images.
 
@@ -81,67 +79,26 @@ def effective_conductivity(
     Raises InvalidInputError for wrong shapes, labels or conductivities. Never raises for a solve
     that does not converge: see ``converged``; its bounds hold all the same.
     """
-    image, k = checked_phases(labels, {"conductivity": conductivities})
-    field = k["conductivity"]
-    parts: list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]] = []
-    for start in range(0, len(image), chunk):
-        index = torch.as_tensor(image[start : start + chunk], device=device)
-        values = torch.as_tensor(field[start : start + chunk], device=device, dtype=dtype)
-        parts.append(_solve(index, values, tolerance, max_iterations))
-    lower, upper, iterations, residual, converged = (
-        torch.cat([part[i] for part in parts]).cpu().numpy() for i in range(5)
-    )
-    lower, upper = lower.astype(np.float64), upper.astype(np.float64)
+    image, phases = checked_phases(labels, {"conductivity": conductivities})
+    parts = [
+        _solve(k, tolerance, max_iterations)
+        for (k,) in field_chunks(image, [phases["conductivity"]], device=device, dtype=dtype)
+    ]
+    low, high, iterations, residual, converged = collect(parts)
+    lower, upper = low.astype(np.float64), high.astype(np.float64)
     return Conductivity(
         tensor=geometric_mean(lower, upper),
         lower=lower,
         upper=upper,
-        iterations=iterations,
+        iterations=iterations.astype(np.int64),
         residual=residual.astype(np.float64),
-        converged=converged,
+        converged=converged.astype(np.bool_),
     )
 
 
-def checked_phases(
-    labels: ArrayLike, properties: dict[str, ArrayLike]
-) -> tuple[NDArray[np.int64], dict[str, NDArray[np.float64]]]:
-    """Label images as (n, h, w) int64 and each property as (n, p) float64, finite and > 0."""
-    image = np.asarray(labels)
-    if image.ndim != 3 or image.size == 0:
-        raise InvalidInputError(f"labels have shape {image.shape}; expected (n, h, w), none empty")
-    if not np.issubdtype(image.dtype, np.integer):
-        raise InvalidInputError(f"labels have type {image.dtype}; expected integers")
-    checked: dict[str, NDArray[np.float64]] = {}
-    for name, given in properties.items():
-        values = np.asarray(given, dtype=np.float64)
-        if values.ndim == 1:
-            values = np.broadcast_to(values, (len(image), len(values)))
-        if values.ndim != 2 or len(values) != len(image):
-            raise InvalidInputError(
-                f"{name} has shape {values.shape}; expected (p,) or ({len(image)}, p)"
-            )
-        if image.min() < 0 or image.max() >= values.shape[1]:
-            raise InvalidInputError(
-                f"labels reach from {image.min()} to {image.max()} but {name} is given for "
-                f"{values.shape[1]} phases; expected labels 0 to {values.shape[1] - 1}"
-            )
-        if not np.all(np.isfinite(values) & (values > 0)):
-            bad = values[~(np.isfinite(values) & (values > 0))][0]
-            raise InvalidInputError(f"{name} {bad:g}; expected finite values > 0")
-        checked[name] = np.array(values)
-    return image.astype(np.int64), checked
-
-
-def per_pixel(index: Tensor, values: Tensor) -> Tensor:
-    """(n, h, w) labels and (n, p) values -> (n, h, w) values."""
-    return torch.gather(values, 1, index.flatten(1)).reshape(index.shape)
-
-
-def _solve(
-    index: Tensor, values: Tensor, tolerance: float, max_iterations: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    n = len(index)
-    k = per_pixel(index, values)
+def _solve(k: Tensor, tolerance: float, max_iterations: int) -> tuple[Tensor, ...]:
+    """(n, h, w) -> lower, upper (n, 2, 2), then iterations, error, converged, (n,) each."""
+    n = len(k)
     energies, error, iterations, converged = _dirichlet(
         torch.cat((k, 1 / k)), tolerance, max_iterations
     )
@@ -162,7 +119,7 @@ def _dirichlet(
     middle = (low * high).sqrt()
     k1 = k[:, None]
     k_twist = k1 * (2 * TWIST_WEIGHT)
-    laplacian = sum_symbols(k)
+    laplacian = _symbol(k)
     green = torch.where(laplacian > 0, 1 / laplacian, 0.0) / middle[:, None, None, None]
 
     def apply(u: Tensor) -> Tensor:
@@ -193,19 +150,19 @@ def _dirichlet(
     components = ((g.x, 1.0), (g.y, 1.0), (g.twist, 2 * TWIST_WEIGHT))
     energies = torch.zeros(n, 2, 2, dtype=k.dtype, device=k.device)
     for i, j in ((0, 0), (0, 1), (1, 1)):
-        total = sum_products(components, k, i, j) / (h * w)
+        total = _sum_products(components, k, i, j) / (h * w)
         energies[:, i, j] = total
         energies[:, j, i] = total
     return energies, solution.error, solution.iterations, solution.converged
 
 
-def sum_symbols(k: Tensor) -> Tensor:
+def _symbol(k: Tensor) -> Tensor:
     """Fourier symbol of the operator for k = 1, (h, w // 2 + 1)."""
     s = symbols((k.shape[1], k.shape[2]), dtype=k.dtype, device=k.device)
     return s.xx + s.yy + 2 * TWIST_WEIGHT * s.twist
 
 
-def sum_products(components: Sequence[tuple[Tensor, float]], k: Tensor, i: int, j: int) -> Tensor:
+def _sum_products(components: Sequence[tuple[Tensor, float]], k: Tensor, i: int, j: int) -> Tensor:
     """Sum over pixels of k times the weighted products of load cases i and j, (n,)."""
     density = components[0][0][:, i] * components[0][0][:, j] * components[0][1]
     for field, weight in components[1:]:

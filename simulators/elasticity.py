@@ -24,13 +24,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from simulators.conductivity import checked_phases, per_pixel
+from simulators.fields import checked_phases, collect, field_chunks
 from simulators.grid import TWIST_WEIGHT, Modes, divergence, gradient, symbols
 from simulators.krylov import minimise_energy
 
 TOLERANCE = 1e-6
 MAX_ITERATIONS = 2000
-CHUNK = 4
 CASES = 4  # mean strains: xx, yy, xy (engineering), zz
 
 
@@ -77,7 +76,6 @@ def effective_stiffness(
     max_iterations: int = MAX_ITERATIONS,
     device: str = "cpu",
     dtype: torch.dtype = torch.float64,
-    chunk: int = CHUNK,
 ) -> Stiffness:
     """Effective stiffness of periodic label images.
 
@@ -88,32 +86,23 @@ def effective_stiffness(
     """
     image, moduli = checked_phases(labels, {"bulk modulus": bulk, "shear modulus": shear})
     k, g = moduli["bulk modulus"], moduli["shear modulus"]
-    parts: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
-    for start in range(0, len(image), chunk):
-        part = slice(start, start + chunk)
-        index = torch.as_tensor(image[part], device=device)
-        mu = torch.as_tensor(g[part], device=device, dtype=dtype)
-        lame = torch.as_tensor(k[part] - 2 * g[part] / 3, device=device, dtype=dtype)
-        parts.append(
-            _solve(per_pixel(index, lame), per_pixel(index, mu), tolerance, max_iterations)
-        )
-    upper, iterations, residual, converged = (
-        torch.cat([part[i] for part in parts]).cpu().numpy() for i in range(4)
-    )
+    parts = [
+        _solve(lame, mu, tolerance, max_iterations)
+        for lame, mu in field_chunks(image, [k - 2 * g / 3, g], device=device, dtype=dtype)
+    ]
+    upper, iterations, residual, converged = collect(parts)
     softness = 1 / youngs_modulus(k, g)
     reuss = 1 / np.take_along_axis(softness, image.reshape(len(image), -1), axis=1).mean(1)
     return Stiffness(
         upper=upper.astype(np.float64),
         youngs_lower=reuss,
-        iterations=iterations,
+        iterations=iterations.astype(np.int64),
         residual=residual.astype(np.float64),
-        converged=converged,
+        converged=converged.astype(np.bool_),
     )
 
 
-def _solve(
-    lame: Tensor, mu: Tensor, tolerance: float, max_iterations: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _solve(lame: Tensor, mu: Tensor, tolerance: float, max_iterations: int) -> tuple[Tensor, ...]:
     """(n, h, w) Lame moduli -> (n, 4, 4) energies, then iterations, error, converged, (n,)."""
     n, h, w = lame.shape
     plane_bulk = lame + mu

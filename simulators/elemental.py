@@ -49,6 +49,7 @@ from loop.errors import InvalidInputError, unknown_name
 FloatArray = NDArray[np.float64]
 
 TEMPERATURE_K = 298.15
+AVOGADRO = 6.02214076e23  # 1/mol
 LORENZ = (math.pi * 1.380649e-23 / 1.602176634e-19) ** 2 / 3  # W Ohm / K^2, Sommerfeld
 LINDE_A = 35e-8  # Ohm m
 LINDE_B = 34.2e-8  # Ohm m
@@ -135,15 +136,12 @@ def tabulated(symbol: str) -> dict[str, float]:
         warnings.simplefilter("ignore")
         element = Element(symbol)
         prices = CostDBElements().get_entries([element])
-        mass = number(element.atomic_mass)
-        # The table keeps its price per atom: USD/kg times kg/mol times Avogadro's number squared
-        # away; dividing by the same weight of the entry gives back the USD/kg of the file.
+        # An entry's energy is its price times the mass of one mole.
         per_kg = [
-            entry.energy / (float(entry.composition.weight.to("kg")) * 6.02214076e23)
-            for entry in prices
+            entry.energy / (float(entry.composition.weight.to("kg")) * AVOGADRO) for entry in prices
         ]
         return {
-            "molar_mass_g_per_mol": mass,
+            "molar_mass_g_per_mol": number(element.atomic_mass),
             "molar_volume_cm3_per_mol": number(element.molar_volume),
             "bulk_modulus_GPa": number(element.bulk_modulus),
             "youngs_modulus_GPa": number(element.youngs_modulus),

@@ -57,19 +57,16 @@ class PhaseModel:
         self.space = space
         self.settings = settings
         needed = {need for name in settings.outputs for need in NEEDS.get(name, ())}
-        self.needed = tuple(
-            name for name in (DENSITY, CONDUCTIVITY, MODULUS, COST) if name in needed
-        )
-        self.table: elemental.ElementTable | None = None
+        self.rules = {
+            name
+            for name in needed
+            if any(settings.given(phase, name) is None for phase in space.phases)
+        }
         self.order = np.array([settings.order_parameters.get(p, 0.0) for p in space.phases])
-        if space.elements:
+        self.table: elemental.ElementTable | None = None
+        if self.rules:
             self.table = elemental.element_table(space.elements, settings.element_data)
-            self._from_compositions(
-                np.full((len(space.phases), len(space.elements)), 1 / len(space.elements))
-            )
-        self.from_composition = any(
-            settings.given(phase, name) is None for name in self.needed for phase in space.phases
-        )
+            self._from_compositions(np.eye(len(space.elements)))  # every element, once
 
     def properties(self, candidate: Candidate) -> PhaseProperties:
         """Properties of the candidate's phases, (p,) each.
@@ -77,8 +74,8 @@ class PhaseModel:
         Raises InvalidInputError when it has no compositions or an element outside the space.
         """
         found = {}
-        if self.from_composition:
-            found = self._from_compositions(self._compositions(candidate))
+        if self.rules:
+            found = self._from_compositions(self._compositions(candidate), self.order)
         ones = np.ones(len(self.space.phases))
         given = {name: self._given(name) for name in (DENSITY, CONDUCTIVITY, COST)}
         merged = {
@@ -102,18 +99,20 @@ class PhaseModel:
         young, poisson = self._given(MODULUS), self._given("poissons_ratio")
         return young / (3 * (1 - 2 * poisson)), young / (2 * (1 + poisson))
 
-    def _from_compositions(self, x: FloatArray) -> dict[str, FloatArray]:
-        """(p, e) atomic fractions -> what is needed of them, (p,) each."""
+    def _from_compositions(
+        self, x: FloatArray, order: FloatArray | float = 0.0
+    ) -> dict[str, FloatArray]:
+        """(p, e) atomic fractions -> what the settings do not give, (p,) each."""
         table = self.table
         if table is None:
             return {}
         rules: dict[str, Callable[[], FloatArray]] = {
             DENSITY: lambda: elemental.density(x, table),
-            CONDUCTIVITY: lambda: elemental.thermal_conductivity(x, table, self.order),
+            CONDUCTIVITY: lambda: elemental.thermal_conductivity(x, table, order),
             COST: lambda: elemental.material_cost(x, table),
         }
-        found = {name: rules[name]() for name in self.needed if name in rules}
-        if MODULUS in self.needed:
+        found = {name: rules[name]() for name in rules if name in self.rules}
+        if MODULUS in self.rules:
             found["bulk"], found["shear"] = elemental.elastic_moduli(x, table)
         return found
 
