@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 import typer
 
-from loop.errors import InvalidInputError, LedgerError, SpinodalError
+from interface.output import harmless
+from loop.errors import InvalidInputError, LedgerError, SpinodalError, unknown_name
 
 if TYPE_CHECKING:
     from loop.ledger import Ledger
@@ -60,10 +61,10 @@ class StoppedError(Exception):
         self.code = code
 
 
-def _fail(message: str, code: int) -> typer.Exit:
-    line = " ".join(message.split())
+def _fail(message: str, code: int, as_json: bool) -> typer.Exit:
+    line = harmless(message)
     print(f"error: {line}", file=sys.stderr, flush=True)
-    if "--json" in sys.argv[1:]:
+    if as_json:
         print(json.dumps({"error": line, "exit_code": code}, ensure_ascii=False), flush=True)
     return typer.Exit(code)
 
@@ -92,6 +93,7 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(command)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        as_json = bool(kwargs.get("as_json"))
         try:
             result = command(*args, **kwargs)
             sys.stdout.flush()
@@ -99,7 +101,7 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
         except SpinodalError as error:
             if os.environ.get(DEBUG_VARIABLE):
                 raise
-            raise _fail(str(error), EXIT_USER) from None
+            raise _fail(str(error), EXIT_USER, as_json) from None
         except StoppedError as error:
             print(f"\n{error}", file=sys.stderr, flush=True)
             raise typer.Exit(error.code) from None
@@ -112,7 +114,7 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
         except OSError as error:
             if os.environ.get(DEBUG_VARIABLE):
                 raise
-            raise _fail(_explain_os_error(error), EXIT_USER) from None
+            raise _fail(_explain_os_error(error), EXIT_USER, as_json) from None
         except typer.Exit:
             raise
         except Exception as error:
@@ -120,7 +122,7 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
                 raise
             text = f"{type(error).__name__}: {error}"
             hint = f"this is a fault of the program; {DEBUG_VARIABLE}=1 shows where it happened"
-            raise _fail(f"{text} ({hint})", EXIT_BUG) from None
+            raise _fail(f"{text} ({hint})", EXIT_BUG, as_json) from None
 
     return wrapper
 
@@ -228,8 +230,6 @@ def overrides(
 
 
 def _control_arms(arms: str) -> list[str]:
-    from loop.errors import unknown_name
-
     known = ("loop", "random", "mutation")
     names = [name.strip() for name in arms.split(",") if name.strip()]
     for name in names:

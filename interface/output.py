@@ -48,6 +48,11 @@ def print_json(document: Any) -> None:
     sys.stdout.write(json_text(document))
 
 
+def harmless(text: str) -> str:
+    """Text on one line without control codes: what data holds must not steer a terminal."""
+    return "".join(c if c.isprintable() else "�" for c in " ".join(text.split()))
+
+
 def cell(value: Any) -> str:
     """A value as a table shows it: five significant digits, an empty cell where there is none."""
     value = plain(value)
@@ -59,7 +64,7 @@ def cell(value: Any) -> str:
         return f"{value:.5g}"
     if isinstance(value, (list, dict)):
         return json.dumps(value, ensure_ascii=False)
-    return str(value)
+    return harmless(str(value))
 
 
 def print_table(
@@ -79,7 +84,11 @@ def print_table(
     for line in lines:
         table.add_row(*(Text(cell(line.get(name))) for name in columns))
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
-    console.print(table)
+    with console.capture() as captured:
+        console.print(table)
+    # Cells are padded to their column; nothing after the last one is worth keeping.
+    sys.stdout.write("\n".join(line.rstrip() for line in captured.get().strip("\n").split("\n")))
+    sys.stdout.write("\n")
 
 
 def print_frame(frame: pd.DataFrame, *, title: str | None = None) -> None:
