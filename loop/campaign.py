@@ -147,8 +147,8 @@ def _explain(path: Path, error: ValidationError) -> str:
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         *parents, key = first["loc"]
-        section = f" in [{'.'.join(map(str, parents))}]" if parents else ""
-        return f"{path}: " + unknown_name("key", str(key), _known_keys(tuple(parents))) + section
+        section = f"[{'.'.join(map(str, parents))}]: " if parents else ""
+        return f"{path}: {section}" + unknown_name("key", str(key), _known_keys(tuple(parents)))
     if first["type"] == "missing":
         return f"{path}: key {where} is missing; add it"
     return f"{path}: {where} is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"

@@ -98,7 +98,7 @@ def read_compositions(
                 else unknown_name("element", element, elements)
             )
             raise InvalidInputError(
-                f"compositions {path}, column {column}: {problem}; mend the column or [space]"
+                f"compositions {path}, column {column} is not of this space: {problem}"
             )
     for column in columns:
         if column not in header:

@@ -176,7 +176,6 @@ def read_index(path: Path, images: Sequence[Path]) -> dict[Split, list[Path]]:
                     raise InvalidInputError(
                         f"image index {path}, line {reader.line_num}: "
                         + unknown_name("image", name, {file.name for file in images})
-                        + "; mend the name or remove the line"
                     )
                 if split not in SPLITS:
                     raise InvalidInputError(

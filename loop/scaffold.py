@@ -137,8 +137,8 @@ def _inspect(
     for name in labels:
         if phases and name not in phases:
             raise InvalidInputError(
-                f"labels: {unknown_name('phase', name, phases)}; the phases are those of the "
-                "compositions"
+                "labels and compositions name different phases: "
+                + unknown_name("phase", name, phases)
             )
     if files and not elements and len(set(labels)) < 2:
         raise InvalidInputError(
@@ -170,7 +170,7 @@ def _list(names: Sequence[str]) -> str:
 def _campaign_text(
     folder: str, data: _Data, indexed: bool, simulators: Sequence[str], seed: int
 ) -> str:
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", folder).lstrip("-_.") or "campaign"
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", folder).strip("-_.") or "campaign"
     lines = [
         "# What may be designed, what it shall reach, and how long the loop may run.",
         "",

@@ -105,7 +105,7 @@ def _block_hashes(image: NDArray[np.uint8], edge: int) -> NDArray[np.uint64]:
 
 
 def _varied_blocks(image: NDArray[np.uint8], edge: int) -> NDArray[np.bool_]:
-    """Blocks of a grid with enough steps along both axes; those with one straight edge may coincide."""
+    """Blocks of a grid with steps along both axes; those with one straight edge may coincide."""
     windows = np.lib.stride_tricks.sliding_window_view
     across = windows(np.diff(image, axis=1) != 0, (edge, edge - 1))[::edge, ::edge].sum(axis=(2, 3))
     down = windows(np.diff(image, axis=0) != 0, (edge - 1, edge))[::edge, ::edge].sum(axis=(2, 3))
