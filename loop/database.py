@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from filelock import FileLock, Timeout
 from sqlalchemy import (
@@ -27,7 +28,7 @@ from sqlalchemy import (
     text,
 )
 
-from loop.errors import LedgerError
+from loop.errors import LedgerError, SpinodalError
 from loop.tables import SCHEMA, VERSION_TABLE
 
 BUSY_SECONDS = 60
@@ -139,7 +140,7 @@ def _file(path: Path, *, create: bool) -> Database:
     with explained(str(path)):
         if path.is_dir():
             raise LedgerError(f"{path} is a folder; give the path of a ledger file")
-        if path.exists():
+        if path.exists() and (create or path.stat().st_size):
             with path.open("rb") as file:
                 start = file.read(len(SQLITE_MAGIC))
             if start not in (b"", SQLITE_MAGIC):
@@ -285,14 +286,22 @@ def explained(shown: str) -> Iterator[None]:
     """Turn what the surroundings can do to a ledger into one line that tells how to mend it."""
     try:
         yield
-    except (exc.DBAPIError, OSError) as error:
-        cause = str(error.orig if isinstance(error, exc.DBAPIError) else error)
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            cause = "no space left"
-        for signs, mend in _KNOWN_FAULTS:
-            if any(sign in cause.lower() for sign in signs):
-                raise LedgerError(f"ledger {shown}: {mend}") from error
-        if isinstance(error, (exc.OperationalError, OSError)):
-            first = cause.strip().splitlines()[0] if cause.strip() else type(error).__name__
-            raise LedgerError(f"ledger {shown}: {first}; check the path or URL") from error
-        raise
+    except exc.StatementError as error:
+        if isinstance(error.orig, SpinodalError):  # from the conversion of a value
+            raise error.orig from None
+        if not isinstance(error, exc.DBAPIError):
+            raise
+        _raise_explained(shown, error, str(error.orig))
+    except (sqlite3.Error, OSError) as error:
+        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        _raise_explained(shown, error, "no space left" if full else str(error))
+
+
+def _raise_explained(shown: str, error: Exception, cause: str) -> NoReturn:
+    for signs, mend in _KNOWN_FAULTS:
+        if any(sign in cause.lower() for sign in signs):
+            raise LedgerError(f"ledger {shown}: {mend}") from error
+    if isinstance(error, (exc.OperationalError, sqlite3.OperationalError, OSError)):
+        first = cause.strip().splitlines()[0] if cause.strip() else type(error).__name__
+        raise LedgerError(f"ledger {shown}: {first}; check the path or URL") from error
+    raise error

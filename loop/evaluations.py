@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,11 @@ def _resolve(name: str, named: dict[str, str]) -> Field:
     if name in FIXED_FIELDS:
         return FIXED_FIELDS[name]
     if name not in named:
-        raise InvalidInputError(unknown_name("field", name, [*FIXED_FIELDS, *named]))
+        known = [*FIXED_FIELDS, *named]
+        if not get_close_matches(name, known, n=1, cutoff=0.5):  # all of them would fill a page
+            known = ["id", "arm", "round", "status", "hit", "distance", "source"]
+            known += [other for other, kind in named.items() if kind == "property"]
+        raise InvalidInputError(unknown_name("field", name[:80], known))
     # A subquery by primary key for each use, not a join: databases bound the number of joins.
     table, key, owner = _VALUES[named[name]]
     value = select(table.c.value).where(key == owner, table.c.name == name)

@@ -20,7 +20,14 @@ from loop.candidate import Candidate, Outcome
 from loop.database import this_process
 from loop.errors import InvalidInputError, LedgerError
 from loop.ledger_reader import Checkpoint, LedgerReader
-from loop.ledger_writes import add_evaluations, add_proposals, insert_row, lock_campaign, now
+from loop.ledger_writes import (
+    add_evaluations,
+    add_proposals,
+    insert_row,
+    lock_campaign,
+    now,
+    register_fields,
+)
 from loop.targets import Targets
 
 __all__ = ["Checkpoint", "Ledger", "LedgerReader"]
@@ -50,9 +57,11 @@ class Ledger(LedgerReader):
         settings_hash: str,
         data_hash: str,
         versions: Mapping[str, str],
+        properties: Sequence[str] = (),
     ) -> int:
         """The campaign's number; made when new. The start and what it uses are noted.
 
+        ``properties``: names that filters know before the first outcome has arrived.
         Raises LedgerError when a campaign of that name began with another seed, other data or
         other settings (but for how long it may run, and where).
         """
@@ -91,6 +100,7 @@ class Ledger(LedgerReader):
                     versions=versions,
                     started_at=now(),
                 )
+            register_fields(connection, number, dict.fromkeys(properties, "property"))
         return number
 
     @contextmanager
