@@ -44,11 +44,9 @@ def _same(a: Outcome, b: Outcome) -> bool:
 
 
 def _evaluate(simulator: Simulator, candidates: Sequence[Candidate]) -> list[Outcome]:
+    n = len(candidates)  # before the simulator has the list in its hands
     outcomes = simulator.evaluate(candidates)
-    _require(
-        len(outcomes) == len(candidates),
-        f"{len(outcomes)} outcomes for {len(candidates)} candidates; expected one each",
-    )
+    _require(len(outcomes) == n, f"{len(outcomes)} outcomes for {n} candidates; expected one each")
     _require(
         all(isinstance(outcome, Outcome) for outcome in outcomes),
         "evaluate returned something that is not a loop.candidate.Outcome",

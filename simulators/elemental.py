@@ -122,7 +122,7 @@ def tabulated(symbol: str) -> dict[str, float]:
     try:
         from pymatgen.analysis.cost import CostDBElements
         from pymatgen.core import Element
-    except ImportError as error:  # pragma: no cover - pymatgen is a dependency
+    except ImportError as error:
         raise InvalidInputError(
             f"phase properties from compositions need pymatgen ({error}); pip install pymatgen"
         ) from None
