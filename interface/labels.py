@@ -55,6 +55,12 @@ _WORDS: Mapping[str, str] = {
     "beta": "β",
     "delta": "δ",
 }
+_ARMS: Mapping[str, str] = {
+    "loop": "generative loop",
+    "random": "random library",
+    "mutation": "mutation + GP",
+    "seed": "seed designs",
+}
 SIGNIFICANT = 4
 TRACE = 0.0005  # atomic fraction below which an element is not written in the compact form
 
@@ -88,6 +94,11 @@ def property_label(name: str) -> str:
     """``"Young’s modulus (GPa)"``."""
     label, unit = split_property(name)
     return f"{label} ({unit})" if unit else label
+
+
+def arm_label(arm: str) -> str:
+    """``"loop"`` -> ``"generative loop"``; arms that are not ours keep their name."""
+    return _ARMS.get(arm, arm)
 
 
 def _decimals(scale: float) -> int:

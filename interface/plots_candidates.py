@@ -12,6 +12,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from interface.labels import (
+    arm_label,
     composition_text,
     format_number,
     phase_label,
@@ -30,7 +31,7 @@ from interface.pictures import (
     colour_image,
     phase_colour,
 )
-from interface.plots_style import ARM_NAMES, house_figure
+from interface.plots_style import house_figure
 from loop.candidate import Candidate, Record
 from loop.errors import InvalidInputError
 from loop.targets import Target, Targets
@@ -261,7 +262,7 @@ def _origin_text(candidate: Candidate, record: Record | None) -> str:
     if origin.guidance is not None:
         parts.append(f"guidance {origin.guidance:g}")
     if record is not None:
-        parts.append(f"{ARM_NAMES.get(record.arm, record.arm)}, round {record.round}")
+        parts.append(f"{arm_label(record.arm)}, round {record.round}")
         parts.append(f"{record.fidelity} by {record.simulator} {record.version}")
     parts += [f"{name} {value}" for name, value in process_text(candidate)]
     return "   ·   ".join(parts)

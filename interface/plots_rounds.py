@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from interface.labels import (
+    arm_label,
     split_property,
 )
 from interface.pictures import (
@@ -19,7 +20,8 @@ from interface.pictures import (
     MET,
     arm_colour,
 )
-from interface.plots_style import ARM_NAMES, MARKERS, house_figure
+from interface.plots_style import MARKERS, house_figure
+from interface.views import arm_series
 from loop.errors import InvalidInputError
 from loop.targets import Target
 
@@ -43,16 +45,14 @@ def rounds_figure(rounds: pd.DataFrame, path: Path | str, *, title: str = "") ->
         if title:
             figure.suptitle(title, x=0.01, ha="left", fontsize=11, weight="bold")
         axes = figure.subplots(1, 3)
-        arms = [arm for arm in dict.fromkeys(rounds["arm"]) if arm != "seed"]
-        seed = rounds[rounds["arm"] == "seed"]
+        series = arm_series(rounds)
         for ax, (column, heading, unit) in zip(axes, panels, strict=True):
-            for arm in arms:
-                frame = pd.concat([seed, rounds[rounds["arm"] == arm]])
+            for arm, frame in series.items():
                 y = frame[column].to_numpy(dtype=float, copy=True)
                 y[~np.isfinite(y)] = np.nan
                 ax.plot(
                     frame["round"], y, color=arm_colour(arm), marker=MARKERS.get(arm, "v"),
-                    markersize=5, label=ARM_NAMES.get(arm, arm), clip_on=False,
+                    markersize=5, label=arm_label(arm), clip_on=False,
                     zorder=3 if arm == "loop" else 2,
                 )  # fmt: skip
             ax.set(title=heading, xlabel="round (0: seed designs)", ylabel=unit)
@@ -103,7 +103,7 @@ def requested_simulated_figure(
             ax.scatter(
                 x[here], y[here], s=18, linewidth=0.4, edgecolor="white", alpha=0.85, zorder=3,
                 color=arm_colour(name) if known else palette[n % len(palette)],
-                marker=MARKERS.get(name, "o"), label=ARM_NAMES.get(name, name) or None,
+                marker=MARKERS.get(name, "o"), label=arm_label(name) or None,
             )  # fmt: skip
         error = np.abs(y[keep] - x[keep])
         note = f"n = {keep.sum()}\nmedian |error| = {float(np.median(error)):.2g} {unit}"

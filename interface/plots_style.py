@@ -43,12 +43,6 @@ STYLE: Mapping[str, Any] = {
     "savefig.facecolor": "white",
 }
 MARKERS = {"loop": "o", "random": "s", "mutation": "^", "seed": "D"}
-ARM_NAMES = {
-    "loop": "generative loop",
-    "random": "random library",
-    "mutation": "mutation + GP",
-    "seed": "seed designs",
-}
 
 
 @contextmanager
