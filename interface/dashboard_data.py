@@ -1,0 +1,78 @@
+"""What the page shows of one campaign, read once for all who look at it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from interface.models import CampaignInfo
+from interface.views import campaign_info, campaign_targets, round_table
+from interface.views_candidates import Columns, campaign_columns
+from loop.ledger import Ledger
+from loop.targets import Targets
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One state of a campaign. Frames are shared between visitors: read them only."""
+
+    info: CampaignInfo
+    description: str
+    phases: tuple[str, ...]
+    image_shape: tuple[int, int] | None  # (h, w) of the designs; None for designs without image
+    columns: Columns
+    targets: Targets
+    evaluations: pd.DataFrame  # without designs' own numbers
+    rounds: pd.DataFrame  # views.round_table
+    stamp: tuple[Any, ...]  # differs when the ledger has something new
+
+
+class Snapshots:
+    """The newest snapshot of each campaign; read again only when the ledger has grown."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._kept: dict[str, Snapshot] = {}
+        self._lock = threading.Lock()
+
+    def get(self, name: str | None = None) -> Snapshot:
+        """The newest state of a campaign (None: the most recently started)."""
+        with self._lock:
+            number = self._ledger.campaign_id(name)
+            frame = self._ledger.campaigns()
+            row = frame[frame["id"] == number].to_dict(orient="records")[0]
+            stamp = tuple(str(value) for value in row.values())
+            kept = self._kept.get(row["name"])
+            if kept is None or kept.stamp != stamp:
+                kept = _read(self._ledger, number, row, stamp)
+                self._kept[row["name"]] = kept
+            return kept
+
+
+def _read(ledger: Ledger, number: int, row: Mapping[Any, Any], stamp: tuple[Any, ...]) -> Snapshot:
+    settings = ledger.campaign_settings(number)
+    columns = campaign_columns(ledger, number)
+    wanted = [
+        "id", "arm", "round", "status", "hit", "distance", "guidance",
+        *columns.properties,
+        *(f"requested_{name}" for name in columns.requested),
+        *(f"predicted_{name}" for name in columns.predicted),
+    ]  # fmt: skip
+    evaluations = ledger.evaluations(number, columns=wanted)
+    first = ledger.candidate(evaluations["id"].iloc[0]) if len(evaluations) else None
+    image = None if first is None else first.microstructure
+    return Snapshot(
+        info=campaign_info(ledger, row["name"]),
+        description=str(settings.get("campaign", {}).get("description", "")),
+        phases=first.phases if first else (),
+        image_shape=None if image is None else (image.shape[0], image.shape[1]),
+        columns=columns,
+        targets=campaign_targets(settings),
+        evaluations=evaluations,
+        rounds=round_table(evaluations),
+        stamp=stamp,
+    )
