@@ -77,7 +77,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: {"model": Problem, "description": "Something in the request that can be mended"},
     404: {"model": Problem, "description": "Not in the ledger"},
 }
-router = APIRouter(prefix="/api", responses=_PROBLEMS)
+router = APIRouter(prefix="/api", responses=_PROBLEMS, tags=["ledger"])
 
 
 def _found(what: Callable[[], Any]) -> Any:
@@ -88,7 +88,7 @@ def _found(what: Callable[[], Any]) -> Any:
         raise HTTPException(404, str(error)) from None
 
 
-@router.get("/health", response_model=Health)
+@router.get("/health", response_model=Health, summary="Server and ledger")
 def health(ledger: LedgerDependency) -> Health:
     """Whether the server is up and its ledger can be read."""
     try:
@@ -98,13 +98,15 @@ def health(ledger: LedgerDependency) -> Health:
     return Health(version=installed, campaigns=len(ledger.campaigns()))
 
 
-@router.get("/campaigns", response_model=list[CampaignInfo])
+@router.get("/campaigns", response_model=list[CampaignInfo], summary="Campaigns")
 def campaigns(ledger: LedgerDependency) -> list[CampaignInfo]:
     """All campaigns of the ledger, the most recently started first."""
     return campaign_infos(ledger)
 
 
-@router.get("/campaigns/{name}/rounds", response_model=list[RoundInfo])
+@router.get(
+    "/campaigns/{name}/rounds", response_model=list[RoundInfo], summary="Rounds of a campaign"
+)
 def rounds(name: str, ledger: LedgerDependency) -> list[RoundInfo]:
     """Every arm and round of a campaign: counts, hit rate, best distance so far."""
     return round_infos(ledger, _found(lambda: ledger.campaign_id(name)))
@@ -113,6 +115,7 @@ def rounds(name: str, ledger: LedgerDependency) -> list[RoundInfo]:
 @router.get(
     "/candidates",
     response_model=CandidatePage,
+    summary="Candidates, filtered and sorted",
     responses={200: {"content": {"text/csv": {}}, "description": "JSON, or CSV on request"}},
 )
 def candidates(
@@ -153,7 +156,7 @@ def candidates(
     )
 
 
-@router.get("/candidates/{id}", response_model=CandidateDetail)
+@router.get("/candidates/{id}", response_model=CandidateDetail, summary="One candidate")
 def candidate(id: str, ledger: LedgerDependency) -> CandidateDetail:  # noqa: A002
     """One design: compositions, origin, and each evaluation with bounds, targets, predictions.
 
@@ -165,6 +168,7 @@ def candidate(id: str, ledger: LedgerDependency) -> CandidateDetail:  # noqa: A0
 
 @router.get(
     "/candidates/{id}/image.png",
+    summary="Picture of a microstructure",
     response_class=Response,
     responses={200: {"content": {"image/png": {}}, "description": "Palette PNG"}},
 )

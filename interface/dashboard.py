@@ -114,7 +114,13 @@ def serve(ledger_url: str, host: str = "127.0.0.1", port: int = 8080, show: bool
             opener.daemon = True
             opener.start()
         server = uvicorn.Server(
-            uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
+            uvicorn.Config(
+                app,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=3,  # open pages would keep it alive for ever
+            )
         )
         with listener, contextlib.suppress(KeyboardInterrupt):
             server.run(sockets=[listener])

@@ -131,6 +131,7 @@ def requested_chart(
         ends += [v for v in (target.low, target.high) if math.isfinite(v)]
     low, high, step = nice_limits(min(ends), max(ends)) if ends else (0.0, 1.0, 0.2)
     label = property_label(property_)
+    label = label[:1].lower() + label[1:]
     series: list[dict[str, Any]] = [_guides(low, high, target)]
     for arm in sorted(set(points["arm"])):
         data = [

@@ -21,6 +21,7 @@ class Snapshot:
     """One state of a campaign. Frames are shared between visitors: read them only."""
 
     info: CampaignInfo
+    names: tuple[str, ...]  # all campaigns of the ledger, the newest first
     description: str
     phases: tuple[str, ...]
     image_shape: tuple[int, int] | None  # (h, w) of the designs; None for designs without image
@@ -45,15 +46,23 @@ class Snapshots:
             number = self._ledger.campaign_id(name)
             frame = self._ledger.campaigns()
             row = frame[frame["id"] == number].to_dict(orient="records")[0]
-            stamp = tuple(str(value) for value in row.values())
+            newest_first = frame.sort_values(["started_at", "id"], ascending=False)
+            names = tuple(str(other) for other in newest_first["name"])
+            stamp = (names, *(str(value) for value in row.values()))
             kept = self._kept.get(row["name"])
             if kept is None or kept.stamp != stamp:
-                kept = _read(self._ledger, number, row, stamp)
+                kept = _read(self._ledger, number, names, row, stamp)
                 self._kept[row["name"]] = kept
             return kept
 
 
-def _read(ledger: Ledger, number: int, row: Mapping[Any, Any], stamp: tuple[Any, ...]) -> Snapshot:
+def _read(
+    ledger: Ledger,
+    number: int,
+    names: tuple[str, ...],
+    row: Mapping[Any, Any],
+    stamp: tuple[Any, ...],
+) -> Snapshot:
     settings = ledger.campaign_settings(number)
     columns = campaign_columns(ledger, number)
     wanted = [
@@ -67,6 +76,7 @@ def _read(ledger: Ledger, number: int, row: Mapping[Any, Any], stamp: tuple[Any,
     image = None if first is None else first.microstructure
     return Snapshot(
         info=campaign_info(ledger, row["name"]),
+        names=names,
         description=str(settings.get("campaign", {}).get("description", "")),
         phases=first.phases if first else (),
         image_shape=None if image is None else (image.shape[0], image.shape[1]),

@@ -124,7 +124,10 @@ def _properties(properties: Sequence[PropertyInfo], targets: Targets) -> None:
             with tag("tr"):
                 with tag("td", "left"):
                     mark(p.met)
-                text(f"{p.label} ({p.unit})" if p.unit else p.label, "left", "td")
+                with tag("td", "left"):
+                    text(p.label, name="span")
+                    if p.unit:
+                        text(f" {p.unit}", "unit", "span")
                 for name, written in columns:
                     text(written(p), "strong" if name == "value" else "", "td")
 

@@ -74,6 +74,7 @@ class Gallery:
             self._size = ui.select(
                 {n: str(n) for n in SIZES}, value=24, label="show", on_change=self.refresh
             ).props("outlined dense options-dense")
+            self._size.style("min-width: 86px")
             self._hits_only = ui.switch("hits only", on_change=self.refresh).props("dense")
 
     async def refresh(self) -> None:
@@ -94,6 +95,7 @@ class Gallery:
         except SpinodalError as error:
             if asked == self._asked:
                 self._filter.error = str(error)
+                self._cards.classes("sp-stale")
             return
         if found is None or asked != self._asked:  # the server stops, or a newer question is out
             return
@@ -107,6 +109,7 @@ class Gallery:
             if total
             else "no design matches; widen the filter"
         )
+        self._cards.classes(remove="sp-stale")
         self._cards.clear()
         with self._cards:
             for row in found.rows:

@@ -13,7 +13,7 @@ from interface.dashboard_detail import candidate_view
 from interface.dashboard_gallery import Gallery
 from interface.dashboard_style import FAVICON, add_style, legend, tag, text
 from interface.labels import arm_label, format_number, property_label
-from interface.views import Against, campaign_infos, requested_simulated, state_text, target_shares
+from interface.views import Against, requested_simulated, state_text, target_shares
 from interface.views_candidates import candidate_detail
 from loop.errors import SpinodalError
 from loop.ledger import Ledger
@@ -44,10 +44,15 @@ class Page:
             self._rounds_panel()
             with tag("div", "sp-two"):
                 self._requested_panel()
-                with tag("section", "sp-panel"):
-                    with tag("div", "sp-panel-head"):
-                        text("Targets", "", "h2")
-                    self._targets = tag("div", "sp-scroll")
+                with tag("div", "sp-column"):
+                    with tag("section", "sp-panel"):
+                        with tag("div", "sp-panel-head"):
+                            text("Targets", "", "h2")
+                        self._targets = tag("div", "sp-scroll")
+                    with tag("section", "sp-panel"):
+                        with tag("div", "sp-panel-head"):
+                            text("Hits by round", "", "h2")
+                        self._hits = tag("div", "sp-scroll")
             self._gallery = Gallery(self._ledger, self._snapshot, self.show)
         self._dialog = ui.dialog()
         self._draw()
@@ -59,11 +64,10 @@ class Page:
             ui.html(FAVICON, sanitize=False).classes("sp-logo")
             text("spinodal", "sp-word", "span").style("color: var(--ink)")
         tag("div", "sp-fill")
-        names = [info.name for info in campaign_infos(self._ledger)]
         ui.select(
-            names, value=self._snapshot.info.name, label="campaign",
+            list(self._snapshot.names), value=self._snapshot.info.name, label="campaign",
             on_change=lambda e: ui.navigate.to(f"/?campaign={quote(str(e.value), safe='')}"),
-        ).props("outlined dense options-dense").style("min-width: 200px")  # fmt: skip
+        ).props("outlined dense options-dense").classes("sp-choice")  # fmt: skip
         text("HTTP API", "sp-link", "a").props('href="/docs" target="_blank" rel="noopener"')
 
     def _header(self) -> None:
@@ -91,18 +95,19 @@ class Page:
         properties = {name: property_label(name) for name in columns.properties}
         first = next(iter(columns.requested or columns.predicted or columns.properties), None)
         against = "requested" if columns.requested or not columns.predicted else "predicted"
-        with tag("section", "sp-panel"):
+        with tag("section", "sp-panel sp-grow"):
             with tag("div", "sp-panel-head"):
                 self._heading = text("", "", "h2")
                 tag("div", "sp-fill")
                 self._against = ui.toggle(
                     {"requested": "requested", "predicted": "predicted"},
                     value=against, on_change=self._draw_requested,
-                ).props("dense no-caps unelevated toggle-color=primary size=sm")  # fmt: skip
+                ).props("dense no-caps unelevated toggle-color=primary")  # fmt: skip
+                self._against.props('size=12px padding="3px 12px"')
                 self._property = ui.select(
                     properties, value=first if first in properties else None,
                     label="property", on_change=self._draw_requested,
-                ).props("outlined dense options-dense").style("min-width: 210px")  # fmt: skip
+                ).props("outlined dense options-dense").classes("sp-choice")  # fmt: skip
             chart = ui.echart({}, on_point_click=lambda e: self._clicked(e.data))
             self._requested = chart.classes("sp-square")
             self._no_requested = text("", "sp-muted")
@@ -135,6 +140,7 @@ class Page:
         self._draw_rounds()
         self._draw_requested()
         self._draw_targets()
+        self._draw_hits()
 
     def _draw_state(self) -> None:
         info = self._snapshot.info
@@ -158,7 +164,7 @@ class Page:
                 f"{100 * rate:.0f} %" if math.isfinite(rate) else "–",
                 f"loop, round {int(newest['round'].iloc[0])}" if len(newest) else "",
             ),
-            ("Best distance", format_number(best), "tolerances off; 0 meets every target"),
+            ("Best distance", format_number(best), "in tolerances; 0 meets all targets"),
         )
         self._tiles.clear()
         with self._tiles:
@@ -203,12 +209,35 @@ class Page:
             for target in info.targets:
                 with tag("tr"):
                     text(target.label, "left", "td")
-                    text(f"{target.text} {target.unit}", "strong", "td")
+                    with tag("td", "strong"):
+                        text(target.text, name="span")
+                        text(f" {target.unit}", "unit", "span")
                     for arm in info.arms:
                         share = shares.get(target.property, {}).get(arm)
                         text("–" if share is None else f"{100 * share:.0f} %", "", "td")
             text("Share of each arm’s scored designs that meet the target; a hit meets all at once",
                  "sp-muted sp-small", "caption")  # fmt: skip
+
+    def _draw_hits(self) -> None:
+        rounds = self._snapshot.rounds
+        arms = list(dict.fromkeys(rounds["arm"]))
+        cells = {(row["arm"], row["round"]): row for row in rounds.to_dict(orient="records")}
+        self._hits.clear()
+        with self._hits, tag("table", "sp-table"):
+            with tag("tr"):
+                text("round", "left", "th")
+                for arm in arms:
+                    text(arm_label(arm), "", "th")
+            for number in sorted(set(rounds["round"])):
+                with tag("tr"):
+                    text(str(number), "left", "td")
+                    for arm in arms:
+                        row = cells.get((arm, number))
+                        with tag("td"):
+                            if row is not None:
+                                text(str(row["hits"]), "strong", "span")
+                                text(f" of {row['evaluated']}", "unit", "span")
+            text("Hits of evaluated designs", "sp-muted sp-small", "caption")
 
     async def show(self, candidate_id: str) -> None:
         """Open one candidate over the page."""

@@ -41,9 +41,12 @@ body {{ background: var(--ground); color: var(--ink); font-size: 14px; line-heig
 .sp-link:hover {{ text-decoration: underline; }}
 .sp-main {{ padding-top: 22px; padding-bottom: 48px; display: grid; gap: 18px; }}
 .sp-head {{ display: flex; flex-wrap: wrap; align-items: baseline; gap: 4px 14px; }}
-.sp-main h1 {{ font-size: 24px; font-weight: 600; letter-spacing: -.015em; margin: 0;
+.sp-main h1, .sp-main h2, .sp-dialog h2 {{ margin: 0; }}
+.sp-main h1 {{ font-size: 24px; font-weight: 600; letter-spacing: -.015em;
   line-height: 1.2; overflow-wrap: anywhere; }}
-.sp-main h2 {{ font-size: 15px; font-weight: 600; margin: 0; line-height: 1.3; }}
+.sp-main h2 {{ font-size: 15px; font-weight: 600; line-height: 1.3; letter-spacing: 0; }}
+.sp-dialog h2 {{ font-size: 19px; font-weight: 600; line-height: 1.3;
+  letter-spacing: -.01em; }}
 .sp-state {{ display: inline-flex; align-items: center; gap: 7px; font-weight: 500;
   color: var(--muted); }}
 .sp-state::before {{ content: ""; width: 9px; height: 9px; border-radius: 50%;
@@ -67,9 +70,11 @@ body {{ background: var(--ground); color: var(--ink); font-size: 14px; line-heig
   margin-bottom: 10px; }}
 .sp-charts {{ display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 8px 24px; }}
 .sp-two {{ display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: 18px;
-  align-items: start; }}
+  align-items: stretch; }}
+.sp-column {{ display: flex; flex-direction: column; gap: 18px; min-width: 0; }}
+.sp-column > :last-child {{ flex: 1; }}
 .sp-chart {{ height: 270px; width: 100%; }}
-.sp-square {{ height: 430px; width: 100%; }}
+.sp-square {{ min-height: 430px; flex: 1; width: 100%; }}
 .sp-chart-title {{ font-weight: 500; margin-bottom: 2px; }}
 .sp-legend {{ display: flex; flex-wrap: wrap; gap: 4px 16px; font-size: 12.5px;
   color: var(--muted); }}
@@ -80,7 +85,9 @@ body {{ background: var(--ground); color: var(--ink); font-size: 14px; line-heig
 .sp-table th {{ text-align: right; font-weight: 500; color: var(--muted); font-size: 12.5px;
   padding: 4px 8px 6px; border-bottom: 1px solid var(--line); vertical-align: bottom; }}
 .sp-table td {{ text-align: right; padding: 6px 8px; border-bottom: 1px solid #EEF1F4;
-  font-variant-numeric: tabular-nums; }}
+  font-variant-numeric: tabular-nums; white-space: nowrap; }}
+.sp-table td.left {{ white-space: normal; }}
+.sp-table .unit {{ color: var(--muted); white-space: nowrap; font-weight: 400; }}
 .sp-table tr:last-child td {{ border-bottom: 0; }}
 .sp-table caption {{ caption-side: bottom; text-align: left; padding: 6px 8px 0; }}
 .sp-table .left {{ text-align: left; }}
@@ -93,15 +100,17 @@ body {{ background: var(--ground); color: var(--ink); font-size: 14px; line-heig
 .sp-filter input {{ font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono",
   monospace; font-size: 13px; }}
 .sp-options {{ display: flex; flex-wrap: wrap; gap: 10px 14px; align-items: center; }}
-.sp-gallery {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(198px, 1fr));
+.sp-gallery {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(222px, 1fr));
   gap: 14px; margin-top: 6px; }}
+.sp-stale {{ opacity: .45; }}
+.sp-choice {{ min-width: 200px; }}
 .sp-card {{ background: #fff; border: 1px solid var(--line); border-radius: 10px; padding: 0;
   overflow: hidden; cursor: pointer; text-align: left; font: inherit; color: inherit;
   display: flex; flex-direction: column; transition: box-shadow .15s, border-color .15s; }}
 .sp-card:hover, .sp-card:focus-visible {{ border-color: #9DB7CF;
   box-shadow: 0 3px 14px #1f293320; outline: none; }}
-.sp-card img, .sp-large {{ width: 100%; aspect-ratio: 1; object-fit: contain; display: block;
-  image-rendering: pixelated; background: #EEF1F4; }}
+.sp-card img, .sp-large {{ width: 100%; height: auto; aspect-ratio: 1; object-fit: contain;
+  display: block; image-rendering: pixelated; background: #EEF1F4; }}
 .sp-large {{ border: 1px solid var(--line); border-radius: 6px; max-width: 420px; }}
 .sp-noimage {{ aspect-ratio: 1; display: grid; place-content: center; background: #EEF1F4;
   color: var(--muted); padding: 12px; text-align: center; }}
@@ -111,10 +120,9 @@ body {{ background: var(--ground); color: var(--ink); font-size: 14px; line-heig
 .sp-id {{ font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace;
   font-weight: 600; font-size: 12.5px; }}
 .sp-row {{ display: grid; grid-template-columns: 1.1em minmax(0, 1fr) auto; gap: 4px; }}
-.sp-row .name {{ white-space: nowrap; overflow: hidden; text-overflow: ellipsis;
-  color: var(--muted); }}
+.sp-row .name {{ color: var(--muted); line-height: 1.3; padding-top: 1px; }}
 .sp-row .number {{ font-weight: 600; font-variant-numeric: tabular-nums; white-space: nowrap; }}
-.sp-row .unit {{ font-weight: 400; color: var(--muted); }}
+.sp-row .unit {{ font-weight: 400; color: var(--muted); font-size: 11px; }}
 .sp-clip {{ overflow: hidden; display: -webkit-box; -webkit-line-clamp: 4;
   -webkit-box-orient: vertical; overflow-wrap: anywhere; }}
 .sp-dialog {{ background: #fff; border-radius: 12px; padding: 20px 24px 24px; width: 1080px;
@@ -135,9 +143,10 @@ body {{ background: var(--ground); color: var(--ink); font-size: 14px; line-heig
 @media (max-width: 820px) {{
   .sp-charts, .sp-two, .sp-detail, .sp-filter {{ grid-template-columns: minmax(0, 1fr); }}
   .sp-bar, .sp-main {{ padding-left: 14px; padding-right: 14px; }}
-  .sp-gallery {{ grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); }}
+  .sp-gallery {{ grid-template-columns: repeat(auto-fill, minmax(170px, 1fr)); }}
   .sp-dialog {{ padding: 14px; }}
-  .sp-square {{ height: 360px; }}
+  .sp-square {{ min-height: 0; height: 360px; flex: none; }}
+  .sp-choice {{ min-width: 132px !important; }}
 }}
 """
 
@@ -185,4 +194,5 @@ def picture(candidate_id: str, scale: int, classes: str = "") -> Element:
 
 def add_style() -> None:
     """Put the style sheet into the page that is being built."""
+    ui.colors(primary=ACCENT, negative=MISSED)
     ui.add_css(CSS)

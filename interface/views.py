@@ -19,6 +19,12 @@ from loop.targets import Maximise, Range, Target, Targets, Value, parse_target
 ARM_ORDER = ("seed", "loop", "random", "mutation")
 ROUND_COLUMNS = ("id", "arm", "round", "status", "hit", "distance")
 ACTIVE_SECONDS = 600  # a run that has been silent for longer may have been stopped
+REASONS: Mapping[str, str] = {
+    "rounds": "all rounds are done",
+    "budget": "the budget is spent",
+    "enough hits": "there are enough hits",
+    "stagnation": "the rounds brought nothing better",
+}
 Against = Literal["requested", "predicted"]
 
 
@@ -119,7 +125,8 @@ def _age(stamp: str) -> float:
 def state_text(campaign: CampaignInfo) -> str:
     """The state in words, with how long ago the newest entry was made."""
     if campaign.state == "finished":
-        return f"finished: {campaign.finished}"
+        reason = str(campaign.finished)
+        return f"finished: {REASONS.get(reason, reason)}"
     if campaign.last_entry_at is None:
         return "started, nothing planned yet"
     seconds = max(0.0, _age(campaign.last_entry_at))
