@@ -29,7 +29,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from simulators.fields import checked_phases, collect, field_chunks
+from simulators.fields import checked_phases, collect, field_chunks, irfft2, one_thread, rfft2
 from simulators.grid import TWIST_WEIGHT, Modes, divergence, gradient, symbols
 from simulators.krylov import minimise_energy
 
@@ -80,10 +80,12 @@ def effective_conductivity(
     that does not converge: see ``converged``; its bounds hold all the same.
     """
     image, phases = checked_phases(labels, {"conductivity": conductivities})
-    parts = [
-        _solve(k, tolerance, max_iterations)
-        for (k,) in field_chunks(image, [phases["conductivity"]], device=device, dtype=dtype)
-    ]
+    values = [phases["conductivity"]]
+    with one_thread():  # two load cases, primal and dual
+        parts = [
+            _solve(k, tolerance, max_iterations)
+            for (k,) in field_chunks(image, values, systems=4, device=device, dtype=dtype)
+        ]
     low, high, iterations, residual, converged = collect(parts)
     lower, upper = low.astype(np.float64), high.astype(np.float64)
     return Conductivity(
@@ -127,7 +129,7 @@ def _dirichlet(
         return divergence(Modes(g.x.mul_(k1), g.y.mul_(k1), g.twist.mul_(k_twist)))
 
     def precondition(r: Tensor) -> Tensor:
-        return torch.fft.irfft2(torch.fft.rfft2(r).mul_(green), s=(h, w))
+        return irfft2(rfft2(r).mul_(green), (h, w))
 
     none = torch.zeros_like(k)
     force = -torch.stack(

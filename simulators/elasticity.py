@@ -24,7 +24,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from simulators.fields import checked_phases, collect, field_chunks
+from simulators.fields import checked_phases, collect, field_chunks, irfft2, one_thread, rfft2
 from simulators.grid import TWIST_WEIGHT, Modes, divergence, gradient, symbols
 from simulators.krylov import minimise_energy
 
@@ -86,10 +86,12 @@ def effective_stiffness(
     """
     image, moduli = checked_phases(labels, {"bulk modulus": bulk, "shear modulus": shear})
     k, g = moduli["bulk modulus"], moduli["shear modulus"]
-    parts = [
-        _solve(lame, mu, tolerance, max_iterations)
-        for lame, mu in field_chunks(image, [k - 2 * g / 3, g], device=device, dtype=dtype)
-    ]
+    values = [k - 2 * g / 3, g]
+    with one_thread():  # four load cases, two components
+        parts = [
+            _solve(lame, mu, tolerance, max_iterations)
+            for lame, mu in field_chunks(image, values, systems=8, device=device, dtype=dtype)
+        ]
     upper, iterations, residual, converged = collect(parts)
     softness = 1 / youngs_modulus(k, g)
     reuss = 1 / np.take_along_axis(softness, image.reshape(len(image), -1), axis=1).mean(1)
@@ -131,10 +133,10 @@ def _solve(lame: Tensor, mu: Tensor, tolerance: float, max_iterations: int) -> t
         )
 
     def precondition(r: Tensor) -> Tensor:
-        f = torch.fft.rfft2(r)
+        f = rfft2(r)
         fx, fy = f[:, :, 0], f[:, :, 1]
         mixed = torch.stack((green[0] * fx + green[1] * fy, green[1] * fx + green[2] * fy), dim=2)
-        return torch.fft.irfft2(mixed, s=(h, w))
+        return irfft2(mixed, (h, w))
 
     axial, none = lame + 2 * mu, torch.zeros_like(mu)
     # Stress of the mean strains alone: (xx, xy, yy) in each case.

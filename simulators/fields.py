@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
+import scipy.fft
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
@@ -13,9 +15,42 @@ from loop.errors import InvalidInputError
 
 FloatArray = NDArray[np.float64]
 
-# Pixels solved together: on a CPU the working set should stay in the cache, a GPU wants much.
-PIXELS_CPU = 4 * 64 * 64
-PIXELS_GPU = 512 * 64 * 64
+# Nodal values solved together: on a CPU they should stay in the cache, a GPU wants many.
+VALUES_CPU = 2**16
+VALUES_GPU = 2**23
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run torch in the calling thread alone, and as before afterwards.
+
+    Fields this small are several times slower when threads share them, and sums would depend
+    on the number of threads: results shall not.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def rfft2(field: Tensor) -> Tensor:
+    """Real (..., h, w) -> complex (..., h, w // 2 + 1).
+
+    On a CPU by scipy: torch's transforms there depend in the last bit on a thread count that all
+    threads of the process share.
+    """
+    if field.device.type != "cpu":
+        return torch.fft.rfft2(field)
+    return torch.from_numpy(scipy.fft.rfft2(field.numpy(), workers=1))
+
+
+def irfft2(spectrum: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Inverse of ``rfft2`` for fields of the given shape."""
+    if spectrum.device.type != "cpu":
+        return torch.fft.irfft2(spectrum, s=shape)
+    return torch.from_numpy(scipy.fft.irfft2(spectrum.numpy(), s=shape, workers=1))
 
 
 def checked_phases(
@@ -52,15 +87,20 @@ def checked_phases(
 
 
 def field_chunks(
-    image: NDArray[np.int64], values: list[FloatArray], *, device: str, dtype: torch.dtype
+    image: NDArray[np.int64],
+    values: list[FloatArray],
+    *,
+    systems: int,
+    device: str,
+    dtype: torch.dtype,
 ) -> Iterator[list[Tensor]]:
     """Fields (n', h, w) of each property, a few images at a time.
 
-    ``image``: (n, h, w) labels. ``values``: (n, p) each. Results do not depend on the chunks:
-    every image is its own system.
+    ``image``: (n, h, w) labels. ``values``: (n, p) each. ``systems``: nodal values per pixel.
+    Results do not depend on the chunks: every image is its own system.
     """
-    limit = PIXELS_CPU if torch.device(device).type == "cpu" else PIXELS_GPU
-    size = max(1, limit // (image.shape[1] * image.shape[2]))
+    limit = VALUES_CPU if torch.device(device).type == "cpu" else VALUES_GPU
+    size = max(1, limit // (image.shape[1] * image.shape[2] * systems))
     for start in range(0, len(image), size):
         index = torch.as_tensor(image[start : start + size], device=device)
         flat = index.flatten(1)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from loop.candidate import Candidate, Outcome
 from loop.errors import InvalidCampaignError, InvalidInputError
@@ -275,9 +276,26 @@ def test_images_of_several_sizes_in_one_batch(random_images: ImageMaker) -> None
         assert simulator.evaluate([candidate]) == [outcome]
 
 
-def test_batches_are_bit_for_bit_singles(random_images: ImageMaker) -> None:
+def test_the_number_of_threads_changes_nothing(random_images: ImageMaker) -> None:
+    """Not a bit of the outcomes, and the caller's setting is as it was."""
     simulator = chain(superalloy(), **ORDERED)
-    candidates = superalloys(random_images(13, (24, 24), seed=2))
+    candidates = superalloys(random_images(5, (64, 64)))
+    before = torch.get_num_threads()
+    try:
+        outcomes = []
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            outcomes.append(simulator.evaluate(candidates))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.parametrize("shape", [(24, 24), (15, 17)])
+def test_batches_are_bit_for_bit_singles(random_images: ImageMaker, shape: tuple[int, int]) -> None:
+    simulator = chain(superalloy(), **ORDERED)
+    candidates = superalloys(random_images(13, shape, seed=2))
     together: list[Outcome] = simulator.evaluate(candidates)
     assert [simulator.evaluate([candidate])[0] for candidate in candidates] == together
 

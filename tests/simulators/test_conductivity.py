@@ -212,8 +212,9 @@ def test_more_conductive_phases_conduct_more(random_images: ImageMaker) -> None:
     assert_loewner(less, more)
 
 
-def test_batch_equals_singles(random_images: ImageMaker) -> None:
-    images = random_images(11, (24, 24), seed=10)
+@pytest.mark.parametrize("shape", [(24, 24), (15, 17), (64, 64)])
+def test_batch_equals_singles(random_images: ImageMaker, shape: tuple[int, int]) -> None:
+    images = random_images(11, shape, seed=10)
     phases = np.stack([np.ones(11), np.geomspace(1.5, 3000, 11)], axis=1)
     batch = effective_conductivity(images, phases)
     for i in range(11):
