@@ -10,7 +10,6 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -40,6 +39,8 @@ NAME = "composite-chain"
 VERSION = "1"  # raise it when the same candidate would get other values
 MAX_CONTRAST = 1e10  # of one property between phases; beyond it float64 has too few digits left
 
+Image = NDArray[np.uint8]
+
 
 def create(
     *, space: DesignSpace, settings: Mapping[str, Any], device: str = "cpu"
@@ -58,15 +59,6 @@ def create(
             f"device {device!r} cannot be used: {first}; set compute.device to 'cpu'"
         ) from None
     return CompositeChain(space, parsed, device)
-
-
-@dataclass(frozen=True, slots=True)
-class _Images:
-    """Candidates with images of one shape: their positions, labels, properties of their phases."""
-
-    positions: list[int]
-    labels: NDArray[np.uint8]  # (n, h, w)
-    phases: PhaseProperties  # (n, p) each
 
 
 class CompositeChain:
@@ -94,9 +86,8 @@ class CompositeChain:
 
     def evaluate(self, candidates: Sequence[Candidate]) -> list[Outcome]:
         """One outcome per candidate, in order; what cannot be evaluated fails with its reason."""
-        outcomes: list[Outcome | None] = [None] * len(candidates)
-        properties: list[PhaseProperties | None] = [None] * len(candidates)
-        groups: dict[tuple[int, ...], list[int]] = {}
+        outcomes: dict[int, Outcome] = {}
+        groups: dict[tuple[int, ...], list[tuple[int, Image, PhaseProperties]]] = {}
         for position, candidate in enumerate(candidates):
             try:
                 self._check(candidate)
@@ -105,21 +96,16 @@ class CompositeChain:
             except InvalidInputError as error:
                 outcomes[position] = Outcome.failed(str(error))
                 continue
-            properties[position] = phases
             image = candidate.microstructure
             if image is None:
                 outcomes[position] = self._uniform(phases)
             else:
-                groups.setdefault(image.shape, []).append(position)
-        for positions in groups.values():
-            images = _Images(
-                positions,
-                np.stack([_image(candidates[i]) for i in positions]),
-                PhaseProperties.stack([p for i in positions if (p := properties[i]) is not None]),
-            )
-            for position, outcome in zip(positions, self._homogenise(images), strict=True):
-                outcomes[position] = outcome
-        return [outcome for outcome in outcomes if outcome is not None]
+                groups.setdefault(image.shape, []).append((position, image, phases))
+        for group in groups.values():
+            positions, images, properties = zip(*group, strict=True)
+            found = self._homogenise(np.stack(images), PhaseProperties.stack(properties))
+            outcomes.update(zip(positions, found, strict=True))
+        return [outcomes[position] for position in range(len(candidates))]
 
     def _check(self, candidate: Candidate) -> None:
         """InvalidInputError when the candidate lacks what the outputs need."""
@@ -151,26 +137,26 @@ class CompositeChain:
         }
         return Outcome("ok", {name: float(found[name][0]) for name in self.outputs})
 
-    def _homogenise(self, images: _Images) -> list[Outcome]:
-        """Outcomes of the images of one shape, in their order."""
+    def _homogenise(self, labels: Image, phases: PhaseProperties) -> list[Outcome]:
+        """Outcomes of (n, h, w) images with (n, p) properties of their phases, in their order."""
         settings = self.settings
-        n, p = len(images.labels), len(self.space.phases)
+        n, p = len(labels), len(self.space.phases)
         tables: dict[str, NDArray[np.float64]] = {}
         bounds: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
         solves: list[tuple[str, Conductivity | Stiffness]] = []
-        flat = images.labels.reshape(n, -1)
+        flat = labels.reshape(n, -1)
         fractions = np.stack([(flat == phase).mean(1) for phase in range(p)], axis=1)
-        mass = fractions * images.phases.density
+        mass = fractions * phases.density
         tables[DENSITY] = mass.sum(1)
-        tables[COST] = (mass * images.phases.cost).sum(1) / tables[DENSITY]
+        tables[COST] = (mass * phases.cost).sum(1) / tables[DENSITY]
         index = self.space.phases.index(settings.precipitate)
         tables[settings.fraction_name] = fractions[:, index]
-        tables[CHORD] = mean_chord_length(images.labels, index)
-        tables[INTERFACES] = interface_density(images.labels)
+        tables[CHORD] = mean_chord_length(labels, index)
+        tables[INTERFACES] = interface_density(labels)
         if CONDUCTIVITY in self.outputs or RATIO in self.outputs:
             k = effective_conductivity(
-                images.labels,
-                images.phases.conductivity,
+                labels,
+                phases.conductivity,
                 tolerance=settings.tolerance,
                 max_iterations=settings.max_iterations,
                 device=self.device,
@@ -183,9 +169,9 @@ class CompositeChain:
             bounds[RATIO] = (low[:, 0] / high[:, 1], high[:, 0] / low[:, 1])
         if MODULUS in self.outputs:
             c = effective_stiffness(
-                images.labels,
-                images.phases.bulk,
-                images.phases.shear,
+                labels,
+                phases.bulk,
+                phases.shear,
                 tolerance=settings.tolerance,
                 max_iterations=settings.max_iterations,
                 device=self.device,
@@ -224,13 +210,6 @@ class CompositeChain:
             if name in self.outputs
         }
         return Outcome("ok", values, limits, diagnostics)
-
-
-def _image(candidate: Candidate) -> NDArray[np.uint8]:
-    image = candidate.microstructure
-    if image is None:  # candidates without image never get here
-        raise InvalidInputError(f"candidate {candidate.id} has no microstructure")
-    return image
 
 
 def _check_contrast(phases: PhaseProperties, names: Sequence[str]) -> None:
