@@ -64,8 +64,12 @@ class StoppedError(Exception):
 def _fail(message: str, code: int, as_json: bool) -> typer.Exit:
     line = harmless(message)
     print(f"error: {line}", file=sys.stderr, flush=True)
-    if as_json:
-        print(json.dumps({"error": line, "exit_code": code}, ensure_ascii=False), flush=True)
+    try:
+        if as_json:
+            print(json.dumps({"error": line, "exit_code": code}, ensure_ascii=False))
+        sys.stdout.flush()
+    except OSError:  # it may be stdout itself that cannot be written
+        _drop_stdout()
     return typer.Exit(code)
 
 

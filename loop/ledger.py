@@ -144,8 +144,9 @@ class Ledger(LedgerReader):
         candidates: Sequence[Candidate],
         *,
         predicted: Sequence[Mapping[str, Any] | None] | None = None,
+        details: Mapping[str, Any] | None = None,
     ) -> None:
-        """Put a batch (it may be empty) on record, in order.
+        """Put a batch (it may be empty) on record, in order, with ``details`` of how it was found.
 
         ``predicted``: per candidate None or property -> {"mean": …, "std": …}. The origin's
         ``details["requested"]`` (property -> number) becomes fields requested_<property>.
@@ -177,6 +178,7 @@ class Ledger(LedgerReader):
                 arm=arm,
                 round=round,
                 size=len(candidates),
+                details=dict(details or {}),
                 start_id=reads.newest_start(connection, campaign).id,
                 planned_at=now(),
             )

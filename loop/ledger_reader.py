@@ -112,6 +112,21 @@ class LedgerReader:
         with self._database.read() as connection:
             return ledger_reads.planned(connection, campaign, arm, round)
 
+    def batch_details(self, campaign: int, arm: str, round: int) -> dict[str, Any]:  # noqa: A002
+        """How a batch was found, as given to plan_batch; empty when there is no batch."""
+        with self._database.read() as connection:
+            return ledger_reads.batch_details(connection, campaign, arm, round)
+
+    def predictions(
+        self,
+        campaign: int,
+        arm: str,
+        round: int,  # noqa: A002
+    ) -> list[dict[str, dict[str, float]] | None]:
+        """What was predicted for a batch, in its order; None where nothing was."""
+        with self._database.read() as connection:
+            return ledger_reads.predictions(connection, campaign, arm, round)
+
     def pending(self, campaign: int, arm: str, round: int) -> list[int]:  # noqa: A002
         """Positions of the batch without an outcome, ascending."""
         with self._database.read() as connection:

@@ -185,6 +185,21 @@ def planned_content(
     ]
 
 
+def batch_details(connection: Connection, campaign: int, arm: str, round_: int) -> dict[str, Any]:
+    """See Ledger.batch_details."""
+    found = connection.scalar(_of_batch(select(t.batch.c.details), campaign, arm, round_))
+    return dict(found or {})
+
+
+def predictions(
+    connection: Connection, campaign: int, arm: str, round_: int
+) -> list[dict[str, dict[str, float]] | None]:
+    """See Ledger.predictions."""
+    query = select(t.proposal.c.predicted).join_from(t.batch, t.proposal)
+    query = query.order_by(t.proposal.c.position)
+    return list(connection.scalars(_of_batch(query, campaign, arm, round_)))
+
+
 def pending(connection: Connection, campaign: int, arm: str, round_: int) -> list[int]:
     """See Ledger.pending."""
     query = (

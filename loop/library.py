@@ -107,6 +107,12 @@ class Library:
             )
         return found
 
+    def has_images(self, split: str) -> bool:
+        """Whether a split has images."""
+        if self.split_images is None:
+            return False
+        return any(name == split and found for name, found in self.split_images.images.items())
+
     def patches(
         self, n: int, *, rng: np.random.Generator, split: str = "train"
     ) -> NDArray[np.uint8]:

@@ -171,6 +171,7 @@ batch = Table(
     Column("arm", Text, nullable=False),
     Column("round", Integer, nullable=False),
     Column("size", Integer, nullable=False),
+    Column("details", SortedJSON, nullable=False),  # how it was found: pool size, turned away
     Column("start_id", ForeignKey(run_start.c.id), nullable=False),
     Column("planned_at", Time, nullable=False),
     UniqueConstraint("campaign_id", "arm", "round"),

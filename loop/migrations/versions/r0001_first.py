@@ -141,6 +141,7 @@ def upgrade() -> None:
         sa.Column("arm", sa.Text(), nullable=False),
         sa.Column("round", sa.Integer(), nullable=False),
         sa.Column("size", sa.Integer(), nullable=False),
+        sa.Column("details", sa.Text(), nullable=False),
         sa.Column("start_id", sa.Integer(), nullable=False),
         sa.Column("planned_at", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(

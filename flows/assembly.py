@@ -1,0 +1,96 @@
+"""Wires campaign file, library, generators, simulators and ledger into a Session. No prefect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from loop.campaign import Campaign, load_campaign
+from loop.ledger import Ledger
+from loop.library import Library
+from loop.protocols import Generator, Progress, silent
+from loop.session import LOOP_ARM, Session
+
+VERSIONED = ("spinodal", "torch", "numpy", "botorch", "pymatgen", "prefect")
+CONTROL_GENERATORS = {"random": "library", "mutation": "mutation"}
+
+
+def run_folder(campaign: Campaign) -> Path:
+    """Where a campaign's ledger, checkpoints and pictures go by default."""
+    return Path("runs") / campaign.name
+
+
+def default_ledger(campaign: Campaign) -> Path:
+    return run_folder(campaign) / "ledger.db"
+
+
+def open_session(
+    campaign_path: Path | str,
+    ledger_url: str | Path | None = None,
+    *,
+    progress: Progress = silent,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Session:
+    """Read a campaign and open (or go on with) its run.
+
+    Raises InvalidCampaignError, InvalidInputError or LedgerError, each before anything is written.
+    """
+    import torch
+
+    from generators import registry as generator_registry
+    from simulators import registry as simulator_registry
+
+    campaign = load_campaign(campaign_path, **dict(overrides or {}))
+    torch.set_num_threads(campaign.compute.threads)
+    device = campaign.compute.device
+    generator_registry.check_device(device)
+    simulators = [
+        simulator_registry.create(
+            name,
+            space=campaign.space,
+            settings=campaign.simulators.settings.get(name, {}),
+            device=device,
+        )
+        for name in campaign.simulators.use
+    ]
+    library = Library.load(campaign)
+    properties = [name for s in simulators for name in s.outputs]
+
+    def make(name: str, settings: Mapping[str, Any]) -> Generator:
+        return generator_registry.create(
+            name,
+            space=campaign.space,
+            library=library,
+            targets=campaign.targets,
+            properties=properties,
+            settings=settings,
+            preset=campaign.generator.preset,
+            device=device,
+        )
+
+    generators = {LOOP_ARM: make(campaign.generator.name, campaign.generator.settings)}
+    for arm in campaign.loop.control_arms:
+        generators[arm] = make(CONTROL_GENERATORS[arm], {})
+    ledger = Ledger.open(ledger_url if ledger_url is not None else default_ledger(campaign))
+    try:
+        return Session(
+            campaign,
+            ledger,
+            library=library,
+            generators=generators,
+            simulators=simulators,
+            checkpoints=checkpoint_folder(ledger, campaign),
+            versions={name: version(name) for name in VERSIONED},
+            progress=progress,
+        )
+    except BaseException:
+        ledger.close()
+        raise
+
+
+def checkpoint_folder(ledger: Ledger, campaign: Campaign) -> Path:
+    """Beside a SQLite ledger; under the run folder for a database server."""
+    path = ledger.path
+    return (path.parent if path is not None else run_folder(campaign)) / "checkpoints"

@@ -1,0 +1,412 @@
+"""Conditional latent flow over image, compositions and process at once: the main generator.
+
+Training pairs are designs with property values, scored by a simulator or predicted by the
+surrogate (a record says which). Rows near the targets are drawn more often; every row is replayed.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from generators.dynamics.flow import (
+    Velocity,
+    classifier_free,
+    interpolate,
+    logit_normal_times,
+    target_velocity,
+)
+from generators.dynamics.samplers import heun, uniform_times
+from generators.joint import (
+    CompositionCode,
+    Standardiser,
+    stack_compositions,
+    stack_images,
+    stack_process,
+)
+from generators.networks.dit import JointTransformer
+from generators.requests import draw_requests
+from generators.training import checkpoint
+from generators.training.loop import Schedule, train
+from generators.vae import ImageVAE, VAESettings
+from loop.candidate import Candidate, Origin, Record
+from loop.errors import InvalidInputError
+from loop.library import Library
+from loop.protocols import Progress, silent
+from loop.scaling import PropertyScale
+from loop.space import DesignSpace
+from loop.targets import Targets
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class FlowSettings:
+    """Sizes and training lengths; see ``PRESETS`` in the registry."""
+
+    width: int = 128
+    depth: int = 4
+    heads: int = 4
+    first_steps: int = 1000
+    retrain_steps: int = 250
+    batch: int = 128
+    learning_rate: float = 1e-3
+    retrain_rate: float = 5e-4
+    dropout: float = 0.12  # share of rows trained without any condition
+    vector_weight: float = 1.0  # loss weight of compositions against the image latent
+    focus: float = 0.5  # share of draws that follow the rank toward the targets
+    focus_rank: int = 200
+    sample_steps: int = 14
+    vae: VAESettings = field(default_factory=VAESettings)
+
+
+class JointFlow:
+    """Generator by conditional flow matching in the joint latent space."""
+
+    name = "joint-flow"
+
+    def __init__(
+        self,
+        space: DesignSpace,
+        library: Library,
+        targets: Targets,
+        properties: Sequence[str],
+        settings: FlowSettings,
+        device: str = "cpu",
+    ) -> None:
+        self.space = space
+        self.library = library
+        self.targets = targets
+        self.properties = tuple(properties)
+        self.settings = settings
+        self.device = device
+        self.vae: ImageVAE | None = None
+        self.code: CompositionCode | None = None
+        self.process_scale: Standardiser | None = None
+        self.property_scale: PropertyScale | None = None
+        self.network: JointTransformer | None = None
+        self.near: FloatArray = np.zeros((0, len(self.properties)))  # values of the best rows
+
+    # Fitting
+
+    def fit(
+        self, records: Sequence[Record], *, rng: np.random.Generator, progress: Progress = silent
+    ) -> JointFlow:
+        """A new generator trained on records; warm-started from this one where it is trained."""
+        rows = [r for r in records if r.outcome.status == "ok"]
+        if len(rows) < 2:
+            raise InvalidInputError(
+                f"joint-flow got {len(rows)} scored records; expected at least 2 to learn from"
+            )
+        new = copy.copy(self)
+        candidates = [r.candidate for r in rows]
+        values = np.array(
+            [[r.outcome.values.get(k, np.nan) for k in self.properties] for r in rows]
+        )
+        fresh = self.network is None
+        if fresh:
+            new._prepare(candidates, values, rng, progress)
+        else:
+            new.network = copy.deepcopy(self.network)
+        states = new._states(candidates)
+        assert new.property_scale is not None
+        conditions = new.property_scale.forward(values)
+        weights, nearest = new._weights(values)
+        new.near = values[nearest]
+        new._train(states, conditions, weights, fresh, rng, progress)
+        return new
+
+    def _prepare(
+        self,
+        candidates: list[Candidate],
+        values: FloatArray,
+        rng: np.random.Generator,
+        progress: Progress,
+    ) -> None:
+        """What is learned once: autoencoder, codes and scales."""
+        space = self.space
+        latent_shape: tuple[int, int, int] | None = None
+        if space.image_shape is not None:
+            self.vae = ImageVAE.fit(
+                self.library, self.settings.vae, device=self.device, rng=rng, progress=progress
+            )
+            h, w = space.image_shape
+            f = self.vae.network.factor
+            latent_shape = (self.settings.vae.latent_channels, h // f, w // f)
+        if space.elements:
+            low, _ = space.bound_arrays()
+            self.code = CompositionCode.fit(stack_compositions(candidates), low)
+        if space.process:
+            self.process_scale = Standardiser.fit(stack_process(candidates, tuple(space.process)))
+        self.property_scale = PropertyScale.fit(values)
+        torch.manual_seed(int(rng.integers(2**63)))  # initial weights
+        self.network = self._network(latent_shape)
+
+    def _network(self, latent_shape: tuple[int, int, int] | None) -> JointTransformer:
+        space, s = self.space, self.settings
+        sizes = (len(space.elements),) * len(space.phases) if space.elements else ()
+        if space.process:
+            sizes = (*sizes, len(space.process))
+        return JointTransformer(
+            latent_shape=latent_shape,
+            vector_sizes=sizes,
+            properties=len(self.properties),
+            width=s.width,
+            depth=s.depth,
+            heads=s.heads,
+        ).to(self.device)
+
+    def _states(self, candidates: list[Candidate]) -> Tensor:
+        """(n, state) of the joint state."""
+        parts: list[Tensor] = []
+        if self.vae is not None:
+            parts.append(self.vae.encode(stack_images(candidates)).flatten(1).cpu())
+        if self.code is not None:
+            coded = self.code.encode(stack_compositions(candidates))
+            parts.append(torch.from_numpy(coded).float().flatten(1))
+        if self.process_scale is not None:
+            process = stack_process(candidates, tuple(self.space.process))
+            parts.append(torch.from_numpy(self.process_scale.forward(process)).float())
+        return torch.cat(parts, dim=1)
+
+    def _weights(self, values: FloatArray) -> tuple[FloatArray, NDArray[np.intp]]:
+        """Drawing probabilities (n,) and the rows nearest to the targets.
+
+        A share ``focus`` falls off with the rank r of the distance to the targets as
+        1/(1 + r/r₀), which needs no scale; the rest is uniform replay.
+        """
+        known = [k for k in self.targets.properties if k in self.properties]
+        n = len(values)
+        uniform = np.full(n, 1.0 / n)
+        if not known:
+            return uniform, np.arange(min(n, 64))
+        columns = [self.properties.index(k) for k in known]
+        kept = Targets(tuple(t for t in self.targets if t.name in known))
+        distance = np.nan_to_num(
+            np.linalg.norm(kept.distances(values[:, columns]), axis=1), nan=np.inf
+        )
+        order = np.argsort(distance, kind="stable")
+        rank = np.empty(n)
+        rank[order] = np.arange(n)
+        focused = 1.0 / (1.0 + rank / self.settings.focus_rank)
+        focused /= focused.sum()
+        share = self.settings.focus
+        return (1 - share) * uniform + share * focused, order[:64]
+
+    def _train(
+        self,
+        states: Tensor,
+        conditions: FloatArray,
+        weights: FloatArray,
+        fresh: bool,
+        rng: np.random.Generator,
+        progress: Progress,
+    ) -> None:
+        s = self.settings
+        network = self.network
+        assert network is not None
+        draws = torch_generator = checkpoint.torch_generator(rng)
+        known = torch.from_numpy(np.isfinite(conditions))
+        values = torch.from_numpy(np.nan_to_num(conditions)).float()
+        probabilities = torch.from_numpy(weights)
+        wanted = torch.tensor([k in self.targets.properties for k in self.properties])
+        per_dimension = torch.ones(network.state_size)
+        vectors = network.state_size - network.latent_size
+        if network.latent_size and vectors:
+            per_dimension[: network.latent_size] = 1.0 / network.latent_size
+            per_dimension[network.latent_size :] = s.vector_weight / vectors
+        else:
+            per_dimension /= network.state_size
+        per_dimension = per_dimension.to(self.device)
+
+        def batches() -> Iterator[tuple[Tensor, ...]]:
+            b, k = s.batch, len(self.properties)
+            while True:
+                rows = torch.multinomial(probabilities, b, replacement=True, generator=draws)
+                t = logit_normal_times(b, generator=torch_generator)
+                noise = torch.randn(b, network.state_size, generator=torch_generator)
+                # Half of the rows are asked for as the campaign asks, half by a random subset.
+                subset = torch.rand(b, k, generator=draws) < torch.rand(b, 1, generator=draws)
+                asked = torch.rand(b, 1, generator=draws) < 0.5
+                mask = torch.where(asked, wanted, subset)
+                mask &= torch.rand(b, 1, generator=draws) >= s.dropout
+                batch = (states[rows], noise, t, values[rows], mask & known[rows])
+                yield tuple(x.to(self.device) for x in batch)
+
+        def loss(data: Tensor, noise: Tensor, t: Tensor, y: Tensor, mask: Tensor) -> Tensor:
+            predicted = network(interpolate(data, noise, t), t, y, mask)
+            error = (predicted - target_velocity(data, noise)).square()
+            return (error * per_dimension).sum(1).mean()
+
+        schedule = (
+            Schedule(s.first_steps, s.learning_rate, ema=0.998)
+            if fresh
+            else Schedule(s.retrain_steps, s.retrain_rate, warmup=20, ema=0.99)
+        )
+        train(network, loss, batches(), schedule, stage="joint flow", progress=progress)
+
+    # Proposing
+
+    def propose(
+        self,
+        n: int,
+        targets: Targets | None = None,
+        *,
+        guidance: float,
+        rng: np.random.Generator,
+    ) -> list[Candidate]:
+        """n candidates whose compositions are feasible; guidance 0 or no targets: unconditional."""
+        if targets is None:
+            requests = np.full((n, len(self.properties)), np.nan)
+        else:
+            requests = draw_requests(n, targets, self.properties, self.near, rng)
+        return self.generate(requests, guidance=guidance, rng=rng)
+
+    @torch.no_grad()
+    def generate(
+        self, requests: FloatArray, *, guidance: float, rng: np.random.Generator
+    ) -> list[Candidate]:
+        """One candidate per row of requested property values (n, k); NaN is not requested."""
+        network = self._trained()
+        assert self.property_scale is not None
+        known = torch.from_numpy(np.isfinite(requests)).to(self.device)
+        y = torch.from_numpy(np.nan_to_num(self.property_scale.forward(requests))).float()
+        y = y.to(self.device)
+        noise = torch.randn(
+            len(requests), network.state_size, generator=checkpoint.torch_generator(rng)
+        ).to(self.device)
+        states = []
+        for start in range(0, len(requests), 256):
+            rows = slice(start, start + 256)
+            velocity = self._velocity(network, y[rows], known[rows], guidance)
+            times = uniform_times(self.settings.sample_steps).to(self.device)
+            states.append(heun(velocity, noise[rows], times))
+        return self._candidates(torch.cat(states), requests, guidance)
+
+    def _velocity(
+        self, network: JointTransformer, y: Tensor, known: Tensor, guidance: float
+    ) -> Velocity:
+        nothing = torch.zeros_like(known)
+        return classifier_free(
+            lambda x, t: network(x, t, y, nothing),
+            lambda x, t: network(x, t, y, known),
+            guidance,
+        )
+
+    def _trained(self) -> JointTransformer:
+        if self.network is None:
+            raise InvalidInputError("joint-flow is not trained; call fit(records) first")
+        return self.network
+
+    def _candidates(self, states: Tensor, requests: FloatArray, guidance: float) -> list[Candidate]:
+        network = self._trained()
+        space = self.space
+        latent, *vectors = states.split([network.latent_size, *network.vector_sizes], dim=1)
+        images = None
+        if self.vae is not None and network.latent_shape is not None:
+            images = self.vae.decode(latent.reshape(-1, *network.latent_shape))
+        compositions = None
+        if self.code is not None:
+            coded = torch.stack(vectors[: len(space.phases)], dim=1).cpu().double().numpy()
+            compositions = self.code.decode(coded, space)
+        process: FloatArray | None = None
+        if self.process_scale is not None:
+            raw = self.process_scale.inverse(vectors[-1].cpu().double().numpy())
+            limits = np.array(list(space.process.values()))
+            process = np.clip(raw, limits[:, 0], limits[:, 1])
+        found = []
+        for i, row in enumerate(requests):
+            asked = {
+                k: float(v) for k, v in zip(self.properties, row, strict=True) if np.isfinite(v)
+            }
+            found.append(
+                Candidate(
+                    phases=space.phases,
+                    elements=space.elements,
+                    microstructure=None if images is None else images[i],
+                    phase_compositions=None if compositions is None else compositions[i],
+                    process={}
+                    if process is None
+                    else dict(zip(space.process, process[i].tolist(), strict=True)),
+                    origin=Origin(self.name, guidance, {"requested": asked}),
+                )
+            )
+        return found
+
+    # Keeping
+
+    def save(self, folder: Path) -> tuple[str, Path]:
+        """Weights and scales into ``folder/<sha256>.safetensors``; returns hash and path."""
+        network = self._trained()
+        tensors = {f"flow.{k}": v for k, v in network.state_dict().items()}
+        tensors["near"] = torch.from_numpy(np.ascontiguousarray(self.near))
+        if self.vae is not None:
+            tensors |= self.vae.tensors()
+        arrays: dict[str, Any] = {"code": self.code, "process": self.process_scale}
+        arrays["property"] = self.property_scale
+        for name, part in arrays.items():
+            if part is not None:
+                for key, array in asdict(part).items():
+                    tensors[f"{name}.{key}"] = torch.from_numpy(np.ascontiguousarray(array))
+        card = {
+            "generator": self.name,
+            "settings": asdict(self.settings),
+            "properties": self.properties,
+            "phases": self.space.phases,
+            "elements": self.space.elements,
+            "latent_shape": network.latent_shape,
+            "data_hash": self.library.data_hash,
+        }
+        return checkpoint.save(folder, tensors, card)
+
+    def load(self, path: Path) -> JointFlow:
+        """A trained copy of this generator from a checkpoint of the same campaign.
+
+        Raises InvalidInputError when the checkpoint was made for other properties, phases,
+        elements or sizes.
+        """
+        tensors, card = checkpoint.load(path)
+        for key, mine in (
+            ("properties", self.properties),
+            ("phases", self.space.phases),
+            ("elements", self.space.elements),
+        ):
+            if tuple(card[key]) != tuple(mine):
+                raise InvalidInputError(
+                    f"checkpoint {path.name} has {key} {card[key]}, this campaign has "
+                    f"{list(mine)}; use the checkpoint's own campaign"
+                )
+        settings = dict(card["settings"])
+        vae_settings = VAESettings(**settings.pop("vae"))
+        new = copy.copy(self)
+        # Sizes come from the file, training lengths from the campaign.
+        sizes = {k: settings[k] for k in ("width", "depth", "heads")}
+        new.settings = replace(self.settings, **sizes, vae=vae_settings)
+
+        def part(name: str) -> dict[str, NDArray[Any]]:
+            start = name + "."
+            return {k[len(start) :]: v.numpy() for k, v in tensors.items() if k.startswith(start)}
+
+        if code := part("code"):
+            new.code = CompositionCode(**code)
+        if process := part("process"):
+            new.process_scale = Standardiser(**process)
+        new.property_scale = PropertyScale(**part("property"))
+        shape = card["latent_shape"]
+        if shape is not None:
+            new.vae = ImageVAE.restore(tensors, vae_settings, len(self.space.phases), self.device)
+        new.network = new._network(tuple(shape) if shape is not None else None)
+        new.network.load_state_dict(
+            {k.removeprefix("flow."): v for k, v in tensors.items() if k.startswith("flow.")}
+        )
+        new.network.eval()
+        new.near = tensors["near"].numpy()
+        return new

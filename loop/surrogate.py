@@ -1,0 +1,186 @@
+"""Gaussian-process surrogate of the simulators, one independent BoTorch model per property."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from loop.errors import InvalidInputError
+from loop.protocols import Progress, silent
+from loop.scaling import PropertyScale
+
+FloatArray = NDArray[np.float64]
+FIT_ROWS = 320  # rows that decide the hyperparameters; all rows decide the predictions
+MIN_ROWS = 8
+MIN_NOISE = 1e-6  # variance, of a standardised output
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Means and standard deviations, each (n, k), in the properties' units."""
+
+    mean: FloatArray
+    std: FloatArray
+
+
+@dataclass
+class Surrogate:
+    """Exact Gaussian processes: a linear plus a Matérn-5/2 kernel with one length per input.
+
+    Inputs and outputs are standardised (skewed positive outputs in the logarithm).
+    Hyperparameters are found on at most ``FIT_ROWS`` rows, always from the same start, so that a
+    resumed campaign finds the same surrogate.
+    Rasmussen & Williams 2006, ch. 2, 4.2 and 5.
+    """
+
+    properties: tuple[str, ...]
+    center: FloatArray = field(default_factory=lambda: np.zeros(0))
+    scale: FloatArray = field(default_factory=lambda: np.zeros(0))
+    outputs: PropertyScale | None = None
+    models: list[Posterior] = field(default_factory=list)
+
+    def fit(
+        self,
+        x: FloatArray,
+        y: FloatArray,
+        *,
+        rng: np.random.Generator,
+        steps: int = 40,
+        progress: Progress = silent,
+    ) -> Surrogate:
+        """A new surrogate from features (n, d) and property values (n, k), NaN where unknown.
+
+        Raises InvalidInputError when a property has fewer than 8 values.
+        """
+        new = Surrogate(self.properties)
+        new.center = x.mean(0)
+        spread = x.std(0)
+        new.scale = np.where(spread > 1e-9, spread, 1.0)
+        z = (x - new.center) / new.scale
+        known = np.isfinite(y)
+        for name, count in zip(self.properties, known.sum(0), strict=True):
+            if count < MIN_ROWS:
+                raise InvalidInputError(
+                    f"surrogate: {name} has {count} scored values; expected at least {MIN_ROWS}"
+                )
+        new.outputs = PropertyScale.fit(y)
+        target = new.outputs.forward(y)
+        for j in range(len(self.properties)):
+            rows = np.flatnonzero(known[:, j])
+            subset = rng.permutation(rows)[:FIT_ROWS]
+            found = fit_kernel(
+                torch.from_numpy(z[subset]), torch.from_numpy(target[subset, j]), steps
+            )
+            new.models.append(
+                Posterior(torch.from_numpy(z[rows]), torch.from_numpy(target[rows, j]), *found)
+            )
+            progress("surrogate", j + 1, len(self.properties))
+        return new
+
+    def mean(self, x: FloatArray) -> FloatArray:
+        """(n, k) posterior means only, for many designs."""
+        z = torch.from_numpy((x - self.center) / self.scale)
+        columns = [torch.cat([m.mean(part) for part in z.split(4096)]) for m in self.models]
+        return self._outputs().inverse(torch.stack(columns, 1).numpy())
+
+    def predict(self, x: FloatArray) -> Prediction:
+        """Posterior of the noise-free properties at features (n, d).
+
+        Of properties on a logarithmic scale: the median, and the deviation to first order.
+        """
+        z = torch.from_numpy((x - self.center) / self.scale)
+        parts = [[m.predict(part) for part in z.split(4096)] for m in self.models]
+        mean = np.stack([torch.cat([a for a, _ in rows]).numpy() for rows in parts], 1)
+        std = np.stack([torch.cat([b for _, b in rows]).numpy() for rows in parts], 1)
+        outputs = self._outputs()
+        return Prediction(outputs.inverse(mean), std * outputs.slope(mean))
+
+    def _outputs(self) -> PropertyScale:
+        if self.outputs is None:
+            raise InvalidInputError("surrogate is not fitted; call fit(x, y) first")
+        return self.outputs
+
+
+class Posterior:
+    """The exact posterior for one output, with a kernel and noise found by ``fit_kernel``.
+
+    The sum of two kernels is added up as plain matrices: the library's lazy sum would decompose
+    the matrix of all test points, which for thousands of designs takes minutes.
+    Rasmussen & Williams 2006, Algorithm 2.1.
+    """
+
+    def __init__(self, x: Tensor, y: Tensor, kernels: Sequence[Any], noise: float, constant: float):
+        self.x, self.kernels, self.constant = x, kernels, constant
+        with torch.no_grad():
+            gram = self._kernel(x, x)
+            gram.diagonal().add_(noise)
+            self.factor = torch.linalg.cholesky(gram)
+            self.weights = torch.cholesky_solve((y - constant)[:, None], self.factor)[:, 0]
+
+    def _kernel(self, a: Tensor, b: Tensor) -> Tensor:
+        total = torch.zeros(len(a), len(b), dtype=a.dtype)
+        for kernel in self.kernels:
+            total += kernel(a, b).to_dense()
+        return total
+
+    @torch.no_grad()
+    def mean(self, x: Tensor) -> Tensor:
+        """(n, d) -> (n,)."""
+        return self._kernel(x, self.x) @ self.weights + self.constant
+
+    @torch.no_grad()
+    def predict(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, d) -> mean and standard deviation of the noise-free function, each (n,)."""
+        cross = self._kernel(x, self.x)
+        prior = sum(kernel(x, diag=True) for kernel in self.kernels)
+        explained = torch.linalg.solve_triangular(self.factor, cross.T, upper=False)
+        variance = (prior - explained.square().sum(0)).clamp_min(1e-12)
+        return cross @ self.weights + self.constant, variance.sqrt()
+
+
+def fit_kernel(x: Tensor, y: Tensor, steps: int) -> tuple[list[Any], float, float]:
+    """Kernels, noise variance and constant mean: maximum a posteriori, ``steps`` L-BFGS steps."""
+    from botorch.exceptions.warnings import OptimizationWarning
+    from botorch.models import SingleTaskGP
+    from botorch.optim.fit import fit_gpytorch_mll_scipy
+    from gpytorch.constraints import GreaterThan
+    from gpytorch.kernels import LinearKernel, MaternKernel, ScaleKernel
+    from gpytorch.likelihoods import GaussianLikelihood
+    from gpytorch.mlls import ExactMarginalLogLikelihood
+    from gpytorch.priors import GammaPrior, LogNormalPrior
+    from linear_operator.utils.warnings import NumericalWarning
+
+    d = x.shape[1]
+    # Dimension-scaled prior on the lengths (Hvarfner et al. 2024): smooth unless data object.
+    lengths = LogNormalPrior(math.sqrt(2.0) + 0.5 * math.log(d), math.sqrt(3.0))
+    matern = ScaleKernel(
+        MaternKernel(nu=2.5, ard_num_dims=d, lengthscale_prior=lengths),
+        outputscale_prior=GammaPrior(2.0, 1.0),
+    )
+    linear = LinearKernel(ard_num_dims=d)
+    likelihood = GaussianLikelihood(noise_constraint=GreaterThan(MIN_NOISE))
+    model = SingleTaskGP(
+        x, y[:, None], covar_module=matern + linear, likelihood=likelihood, outcome_transform=None
+    )
+    matern.base_kernel.lengthscale = 1.5 * math.sqrt(d)
+    likelihood.noise = 1e-4
+    model.double()
+    model.train()
+    mll = ExactMarginalLogLikelihood(likelihood, model)
+    with warnings.catch_warnings():
+        # The step limit is meant: more steps than that change no prediction worth the time. The
+        # jitter added to a singular matrix on the way is below the noise's lower limit.
+        warnings.simplefilter("ignore", OptimizationWarning)
+        warnings.simplefilter("ignore", NumericalWarning)
+        fit_gpytorch_mll_scipy(mll, options={"maxiter": steps})
+    model.eval()
+    noise = float(likelihood.noise.detach())
+    return [matern, linear], noise, float(model.mean_module.constant.detach())
