@@ -11,7 +11,8 @@ from loop.campaign import Campaign, load_campaign
 from loop.ledger import Ledger
 from loop.library import Library
 from loop.protocols import Generator, Progress, silent
-from loop.session import LOOP_ARM, Session
+from loop.session import Session
+from loop.summary import LOOP_ARM
 
 VERSIONED = ("spinodal", "torch", "numpy", "botorch", "pymatgen", "prefect")
 CONTROL_GENERATORS = {"random": "library", "mutation": "mutation"}

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from prefect import flow, unmapped
+from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import tasks
 from flows.artifacts import HowFar, publish
 from flows.sessions import Key, held
-from loop.session import SEED_ARM
+from loop.summary import SEED_ARM
 
 # Chunks of a batch use the cores themselves; side by side they would only take turns.
 ONE_AT_A_TIME: Any = ThreadPoolTaskRunner(max_workers=1)
 
 
+def run_name() -> str:
+    """Name of a flow run: that of the campaign's folder."""
+    path = Path(str(flow_run.parameters.get("campaign", "campaign")))
+    return path.parent.name if path.name == "campaign.toml" else path.name
+
+
 @flow(
     name="campaign",
-    flow_run_name="{campaign}",
+    flow_run_name=run_name,
     task_runner=ONE_AT_A_TIME,
     persist_result=False,
 )

@@ -7,8 +7,8 @@ surrogate (a record says which). Rows near the targets are drawn more often; eve
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from generators.dynamics.flow import (
-    Velocity,
-    classifier_free,
-    interpolate,
-    logit_normal_times,
-    target_velocity,
-)
+from generators.dynamics.flow import Velocity, classifier_free
 from generators.dynamics.samplers import heun, uniform_times
 from generators.joint import (
     CompositionCode,
@@ -35,7 +29,7 @@ from generators.joint import (
 from generators.networks.dit import JointTransformer
 from generators.requests import draw_requests
 from generators.training import checkpoint
-from generators.training.loop import Schedule, train
+from generators.training.flow_matching import FlowSettings, train_flow
 from generators.vae import ImageVAE, VAESettings
 from loop.candidate import Candidate, Origin, Record
 from loop.errors import InvalidInputError
@@ -46,26 +40,6 @@ from loop.space import DesignSpace
 from loop.targets import Targets
 
 FloatArray = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class FlowSettings:
-    """Sizes and training lengths; see ``PRESETS`` in the registry."""
-
-    width: int = 128
-    depth: int = 4
-    heads: int = 4
-    first_steps: int = 1000
-    retrain_steps: int = 250
-    batch: int = 128
-    learning_rate: float = 1e-3
-    retrain_rate: float = 5e-4
-    dropout: float = 0.12  # share of rows trained without any condition
-    vector_weight: float = 1.0  # loss weight of compositions against the image latent
-    focus: float = 0.5  # share of draws that follow the rank toward the targets
-    focus_rank: int = 200
-    sample_steps: int = 14
-    vae: VAESettings = field(default_factory=VAESettings)
 
 
 class JointFlow:
@@ -121,7 +95,19 @@ class JointFlow:
         conditions = new.property_scale.forward(values)
         weights, nearest = new._weights(values)
         new.near = values[nearest]
-        new._train(states, conditions, weights, fresh, rng, progress)
+        assert new.network is not None
+        train_flow(
+            new.network,
+            states,
+            conditions,
+            weights,
+            asked=[k in self.targets.properties for k in self.properties],
+            settings=self.settings,
+            fresh=fresh,
+            device=self.device,
+            rng=rng,
+            progress=progress,
+        )
         return new
 
     def _prepare(
@@ -200,58 +186,6 @@ class JointFlow:
         focused /= focused.sum()
         share = self.settings.focus
         return (1 - share) * uniform + share * focused, order[:64]
-
-    def _train(
-        self,
-        states: Tensor,
-        conditions: FloatArray,
-        weights: FloatArray,
-        fresh: bool,
-        rng: np.random.Generator,
-        progress: Progress,
-    ) -> None:
-        s = self.settings
-        network = self.network
-        assert network is not None
-        draws = torch_generator = checkpoint.torch_generator(rng)
-        known = torch.from_numpy(np.isfinite(conditions))
-        values = torch.from_numpy(np.nan_to_num(conditions)).float()
-        probabilities = torch.from_numpy(weights)
-        wanted = torch.tensor([k in self.targets.properties for k in self.properties])
-        per_dimension = torch.ones(network.state_size)
-        vectors = network.state_size - network.latent_size
-        if network.latent_size and vectors:
-            per_dimension[: network.latent_size] = 1.0 / network.latent_size
-            per_dimension[network.latent_size :] = s.vector_weight / vectors
-        else:
-            per_dimension /= network.state_size
-        per_dimension = per_dimension.to(self.device)
-
-        def batches() -> Iterator[tuple[Tensor, ...]]:
-            b, k = s.batch, len(self.properties)
-            while True:
-                rows = torch.multinomial(probabilities, b, replacement=True, generator=draws)
-                t = logit_normal_times(b, generator=torch_generator)
-                noise = torch.randn(b, network.state_size, generator=torch_generator)
-                # Half of the rows are asked for as the campaign asks, half by a random subset.
-                subset = torch.rand(b, k, generator=draws) < torch.rand(b, 1, generator=draws)
-                asked = torch.rand(b, 1, generator=draws) < 0.5
-                mask = torch.where(asked, wanted, subset)
-                mask &= torch.rand(b, 1, generator=draws) >= s.dropout
-                batch = (states[rows], noise, t, values[rows], mask & known[rows])
-                yield tuple(x.to(self.device) for x in batch)
-
-        def loss(data: Tensor, noise: Tensor, t: Tensor, y: Tensor, mask: Tensor) -> Tensor:
-            predicted = network(interpolate(data, noise, t), t, y, mask)
-            error = (predicted - target_velocity(data, noise)).square()
-            return (error * per_dimension).sum(1).mean()
-
-        schedule = (
-            Schedule(s.first_steps, s.learning_rate, ema=0.998)
-            if fresh
-            else Schedule(s.retrain_steps, s.retrain_rate, warmup=20, ema=0.99)
-        )
-        train(network, loss, batches(), schedule, stage="joint flow", progress=progress)
 
     # Proposing
 

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from generators.baseline import LibraryDraw, Mutation
-from generators.flow import FlowSettings, JointFlow
+from generators.flow import JointFlow
+from generators.training.flow_matching import FlowSettings
 from generators.vae import VAESettings
 from loop.errors import InvalidCampaignError, unknown_name
 from loop.library import Library

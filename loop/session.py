@@ -10,7 +10,6 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +22,6 @@ from loop.errors import InvalidCampaignError, LedgerError, unknown_name
 from loop.features import Features
 from loop.ledger import Ledger
 from loop.library import Library
-from loop.metrics import distinct, mean_pairwise_distance, normalised_rmse
 from loop.protocols import Generator, Progress, Simulator, silent
 from loop.round import (
     Batch,
@@ -35,14 +33,12 @@ from loop.round import (
     stage_rng,
     valid_and_new,
 )
+from loop.summary import LOOP_ARM, SEED_ARM, RoundSummary, summarise
 from loop.surrogate import Surrogate
 from loop.validity import Gate
 
-SEED_ARM = "seed"
-LOOP_ARM = "loop"
 BANK_IMAGES = 4096
 MUTANTS = 0.25  # share of the designs to learn from that are mutants of the best records
-DISTINCT_RADIUS = 0.5  # in standardised features per root dimension
 
 
 class Keepable(Protocol):
@@ -50,31 +46,6 @@ class Keepable(Protocol):
 
     def save(self, folder: Path) -> tuple[str, Path]: ...
     def load(self, path: Path) -> Generator: ...
-
-
-@dataclass(frozen=True, slots=True)
-class RoundSummary:
-    """One line of the table of rounds."""
-
-    arm: str
-    round: int
-    evaluated: int
-    ok: int
-    hits: int
-    hit_rate: float
-    evaluated_total: int
-    hits_total: int
-    distinct_hits_total: int
-    best_distance: float | None
-    pool: int
-    pool_valid: int
-    diversity: float | None
-    hit_spread: float | None
-    surrogate_nrmse: float | None
-    seconds: float
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 class Session:
@@ -343,75 +314,20 @@ class Session:
 
     def finish_round(self, arm: str, index: int) -> RoundSummary:
         """Summarise a scored round into the ledger."""
-        summary = self._summary(arm, index)
+        features, _, _ = self._parts()
+        started = self._started.get((arm, index))
+        seconds = round(time.monotonic() - started, 2) if started is not None else 0.0
+        summary = summarise(
+            self.ledger,
+            self.campaign_id,
+            arm,
+            index,
+            targets=self.campaign.targets,
+            features=features,
+            seconds=seconds,
+        )
         self.ledger.add_round(self.campaign_id, arm, index, summary.as_dict())
         return summary
-
-    def _summary(self, arm: str, index: int) -> RoundSummary:
-        targets = self.campaign.targets
-        batch = self.ledger.records(self.campaign_id, arms=[arm], rounds=[index])
-        own = self.ledger.records(self.campaign_id, arms=[arm], rounds=range(1, index + 1))
-        if arm == SEED_ARM:
-            own = batch
-        ok = [r for r in batch if r.outcome.status == "ok"]
-        hits = [r for r in own if targets.met(r.outcome.values)]
-        batch_hits = sum(targets.met(r.outcome.values) for r in batch)
-        seeds = self.ledger.records(self.campaign_id, arms=[SEED_ARM])
-        distances = [targets.distance(r.outcome.values) for r in [*seeds, *own]]
-        features, _, _ = self._parts()
-        reference = features.transform([r.candidate for r in seeds])
-        center, scale = reference.mean(0), reference.std(0)
-        scale = np.where(scale > 1e-9, scale, 1.0)
-
-        def scaled(rows: Sequence[Record]) -> np.ndarray[Any, np.dtype[np.float64]]:
-            found = features.transform([r.candidate for r in rows]) if rows else reference[:0]
-            z: np.ndarray[Any, np.dtype[np.float64]] = (found - center) / scale
-            return z
-
-        typical = mean_pairwise_distance(scaled(seeds))
-        z_hits = scaled(hits)
-        radius = DISTINCT_RADIUS * np.sqrt(scaled(seeds).shape[1])
-        started = self._started.get((arm, index))
-        found_by = self.ledger.batch_details(self.campaign_id, arm, index)
-        best = min(distances, default=float("inf"))
-
-        def number(value: float) -> float | None:
-            return float(value) if np.isfinite(value) else None
-
-        return RoundSummary(
-            arm=arm,
-            round=index,
-            evaluated=len(batch),
-            ok=len(ok),
-            hits=batch_hits,
-            hit_rate=batch_hits / len(batch) if batch else 0.0,
-            evaluated_total=len(own),
-            hits_total=len(hits),
-            distinct_hits_total=distinct(z_hits, radius),
-            best_distance=number(best),
-            pool=int(found_by.get("pool", len(batch))),
-            pool_valid=int(found_by.get("pool_valid", len(batch))),
-            diversity=number(mean_pairwise_distance(scaled(batch)) / typical),
-            hit_spread=number(mean_pairwise_distance(z_hits) / typical),
-            surrogate_nrmse=self._surrogate_error(arm, index),
-            seconds=round(time.monotonic() - started, 2) if started is not None else 0.0,
-        )
-
-    def _surrogate_error(self, arm: str, index: int) -> float | None:
-        """Mean over the targets of the error of the batch's predictions over their spread."""
-        predicted = self.ledger.predictions(self.campaign_id, arm, index)
-        batch = self.ledger.records(self.campaign_id, arms=[arm], rounds=[index])
-        pairs = [
-            (p, r.outcome.values)
-            for p, r in zip(predicted, batch, strict=False)
-            if p and r.outcome.status == "ok"
-        ]
-        names = self.campaign.targets.properties
-        if len(pairs) < 2:
-            return None
-        guess = np.array([[p[k]["mean"] for k in names] for p, _ in pairs])
-        found = np.array([[v[k] for k in names] for _, v in pairs])
-        return float(normalised_rmse(guess, found).mean())
 
     # Where it stands
 
