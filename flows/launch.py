@@ -71,12 +71,16 @@ def serve_campaign(
     every: timedelta | None,
     cron: str | None,
     finished: Callable[[], bool],
+    tell: Callable[[str], None],
     home: Path,
     verbose: bool = False,
 ) -> None:
-    """One round a firing until ``finished()``; blocks. ``home``: the engine's own folder."""
+    """One round a firing until ``finished()``; blocks. ``home``: the engine's own folder.
+
+    ``tell`` is handed one line about every firing that has ended.
+    """
     with engine(home, services=True, verbose=verbose):
         from flows.deployment import serve
 
         given = parameters(campaign, ledger, overrides)
-        serve(name, given, every=every, cron=cron, finished=finished)
+        serve(name, given, every=every, cron=cron, finished=finished, tell=tell)

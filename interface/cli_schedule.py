@@ -31,7 +31,7 @@ from interface.cli_run import (
     print_rounds,
     remember_path,
 )
-from interface.output import note, print_json, rows
+from interface.output import harmless, note, print_json, rows
 from loop.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -125,6 +125,7 @@ def schedule(
                     every=interval,
                     cron=line,
                     finished=_watch(opened, number),
+                    tell=_say,
                     home=place_beside(opened, name) / "prefect",
                     verbose=verbose,
                 )
@@ -141,6 +142,10 @@ def schedule(
         print(f"Stopped: {reason or 'not yet'}.")
 
 
+def _say(line: str) -> None:
+    note(f"{time.strftime('%H:%M:%S')}  {harmless(line)}")
+
+
 def _watch(ledger: Ledger, campaign: int) -> Callable[[], bool]:
     """Says whether the campaign is finished, and tells of every round that was added."""
     told = set(_finished_rounds(ledger, campaign))
@@ -149,7 +154,7 @@ def _watch(ledger: Ledger, campaign: int) -> Callable[[], bool]:
         for key, line in _finished_rounds(ledger, campaign).items():
             if key not in told:
                 told.add(key)
-                note(f"{time.strftime('%H:%M:%S')}  {line}")
+                _say(line)
         return ledger.finished(campaign) is not None
 
     return finished
