@@ -268,6 +268,7 @@ def create_api(ledger: Ledger, *, hosts: Sequence[str] = LOOPBACK) -> FastAPI:
     for kind, handler in _HANDLERS:
         app.add_exception_handler(kind, handler)
     app.include_router(router)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
+    written = [f"[{host}]" if ":" in host else host for host in hosts]  # IPv6 as in a URL
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=written, www_redirect=False)
     app.add_middleware(SecurityHeaders)
     return app

@@ -249,7 +249,7 @@ class Page:
         if detail is None:  # the server stops
             return
         self._dialog.clear()
-        with self._dialog, tag("div", "sp-dialog").props('role="dialog"'):
+        with self._dialog, tag("div", "sp-dialog"):
             candidate_view(detail, self._snapshot.targets, self._dialog.close)
         self._dialog.open()
 

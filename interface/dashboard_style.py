@@ -71,6 +71,7 @@ body {{ background: var(--ground); color: var(--ink); font-size: 14px; line-heig
 .sp-charts {{ display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 8px 24px; }}
 .sp-two {{ display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: 18px;
   align-items: stretch; }}
+.sp-grow {{ display: flex; flex-direction: column; }}
 .sp-column {{ display: flex; flex-direction: column; gap: 18px; min-width: 0; }}
 .sp-column > :last-child {{ flex: 1; }}
 .sp-chart {{ height: 270px; width: 100%; }}
@@ -140,6 +141,7 @@ body {{ background: var(--ground); color: var(--ink); font-size: 14px; line-heig
 @media (max-width: 1100px) {{
   .sp-charts {{ grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); }}
 }}
+@media (max-width: 520px) {{ .sp-row .number {{ grid-column: 2; }} }}
 @media (max-width: 820px) {{
   .sp-charts, .sp-two, .sp-detail, .sp-filter {{ grid-template-columns: minmax(0, 1fr); }}
   .sp-bar, .sp-main {{ padding-left: 14px; padding-right: 14px; }}
