@@ -101,7 +101,8 @@ def rounds_chart(rounds: pd.DataFrame, column: str, unit: str) -> dict[str, Any]
     options["tooltip"]["formatter"] = "{b}"
     options["xAxis"] = _axis("round (0: seed designs)", 28, min=0, max=max(last, 1), minInterval=1)
     options["xAxis"]["splitLine"] = {"show": False}
-    options["yAxis"] = _axis(unit, 40, min=0, **({"max": 100} if share else {}))
+    limits = {"hit_rate": {"max": 100}, "distinct_hits_total": {"minInterval": 1}}
+    options["yAxis"] = _axis(unit, 40, min=0, **limits.get(column, {}))
     options["series"] = series
     return options
 

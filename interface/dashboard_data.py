@@ -31,6 +31,11 @@ class Snapshot:
     rounds: pd.DataFrame  # views.round_table
     stamp: tuple[Any, ...]  # differs when the ledger has something new
 
+    @property
+    def frame(self) -> tuple[Any, ...]:
+        """What decides which choices the page offers; the rest it can draw anew."""
+        return self.names, self.phases, self.image_shape, self.columns.properties
+
 
 class Snapshots:
     """The newest snapshot of each campaign; read again only when the ledger has grown."""

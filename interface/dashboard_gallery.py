@@ -9,7 +9,14 @@ from nicegui import run, ui
 from interface.dashboard_data import Snapshot
 from interface.dashboard_detail import picture_scale, verdict
 from interface.dashboard_style import mark, phase_legend, picture, tag, text
-from interface.labels import format_number, property_label, short_id, split_property, target_met
+from interface.labels import (
+    format_number,
+    fractions_text,
+    property_label,
+    short_id,
+    split_property,
+    target_met,
+)
 from interface.models import CandidateRow
 from interface.views_candidates import Columns, Designs, distinct_designs
 from loop.errors import SpinodalError
@@ -119,9 +126,7 @@ class Gallery:
                     self._card(row)
 
     def _card(self, row: CandidateRow) -> None:
-        if self._shape is None:
-            text("no microstructure", "sp-noimage")
-        else:
+        if self._shape is not None:
             picture(row.id, picture_scale(self._shape, CARD_SIDE))
         with tag("div", "sp-card-body"):
             with tag("div", "sp-card-head"):
@@ -133,6 +138,9 @@ class Gallery:
                     self._property(row.properties, target.name)
             elif row.reason:
                 text(row.reason, "sp-muted sp-clip")
+            if composition := overall(row):
+                most = None if self._shape is None else 4
+                text(f"{fractions_text(composition, most=most)} at.%", "sp-composition")
             text(f"round {row.round}, {row.arm}", "sp-muted")
 
     def _property(self, values: Mapping[str, float | None], name: str) -> None:
@@ -144,6 +152,12 @@ class Gallery:
             with tag("span", "number"):
                 text(format_number(values.get(name), target), name="span")
                 text(f" {unit}", "unit", "span")
+
+
+def overall(row: CandidateRow) -> dict[str, float]:
+    """Element -> overall atomic fraction of a design; empty where it is not known."""
+    found = {k.removeprefix("x_"): x for k, x in row.design.items() if k.startswith("x_")}
+    return {element: x for element, x in found.items() if x is not None}
 
 
 def _example(targets: Targets) -> str:

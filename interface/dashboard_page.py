@@ -128,7 +128,9 @@ class Page:
         if snapshot is None:  # the server stops
             return
         self._trouble.visible = False
-        if snapshot.stamp != self._snapshot.stamp:
+        if snapshot.frame != self._snapshot.frame:
+            ui.navigate.reload()
+        elif snapshot.stamp != self._snapshot.stamp:
             self._snapshot = snapshot
             self._draw()
             await self._gallery.refresh()
@@ -189,8 +191,8 @@ class Page:
         self._requested.visible = name in known
         self._no_requested.visible = name not in known
         if name not in known:
-            what = property_label(str(name)) if name else "anything"
-            self._no_requested.text = f"No design on record has a {against} value of {what}."
+            of = f" of {property_label(str(name))}" if name else ""
+            self._no_requested.text = f"No design on record has a {against} value{of} yet."
             return
         points = requested_simulated(self._snapshot.evaluations, str(name), against)
         target = next((t for t in self._snapshot.targets if t.name == name), None)

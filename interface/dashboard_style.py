@@ -124,6 +124,8 @@ body {{ background: var(--ground); color: var(--ink); font-size: 14px; line-heig
 .sp-row .name {{ color: var(--muted); line-height: 1.3; padding-top: 1px; }}
 .sp-row .number {{ font-weight: 600; font-variant-numeric: tabular-nums; white-space: nowrap; }}
 .sp-row .unit {{ font-weight: 400; color: var(--muted); font-size: 11px; }}
+.sp-composition {{ font-size: 11px; white-space: pre-wrap; padding-top: 2px;
+  font-variant-numeric: tabular-nums; }}
 .sp-clip {{ overflow: hidden; display: -webkit-box; -webkit-line-clamp: 4;
   -webkit-box-orient: vertical; overflow-wrap: anywhere; }}
 .sp-dialog {{ background: #fff; border-radius: 12px; padding: 20px 24px 24px; width: 1080px;

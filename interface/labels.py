@@ -10,8 +10,6 @@ import math
 from collections.abc import Mapping
 from functools import lru_cache
 
-import numpy as np
-
 from loop.candidate import Candidate
 from loop.targets import Maximise, Minimise, Range, Target, Value
 
@@ -149,19 +147,27 @@ def target_met(target: Target, value: float | None) -> bool | None:
 
 
 def composition_text(candidate: Candidate, *, most: int | None = None) -> list[tuple[str, str]]:
-    """Per phase (label, ``"Ni 62.1  Al 14.0  …"``) in at.%, largest first.
+    """Per phase its label and ``fractions_text``; empty without compositions."""
+    if candidate.phase_compositions is None:
+        return []
+    return [
+        (
+            phase_label(phase),
+            fractions_text(dict(zip(candidate.elements, row.tolist(), strict=True)), most=most),
+        )
+        for phase, row in zip(candidate.phases, candidate.phase_compositions, strict=True)
+    ]
+
+
+def fractions_text(fractions: Mapping[str, float], *, most: int | None = None) -> str:
+    """``{"Ni": 0.6, "Al": 0.4}`` -> ``"Ni 60.0  Al 40.0"`` in at.%, largest first.
 
     Elements below 0.05 at.% are left out, and those after the ``most`` largest.
     """
-    if candidate.phase_compositions is None:
-        return []
-    lines = []
-    for phase, row in zip(candidate.phases, candidate.phase_compositions, strict=True):
-        order = [int(j) for j in np.argsort(-row, kind="stable") if row[j] >= TRACE]
-        shown = order if most is None else order[:most]
-        text = "  ".join(f"{candidate.elements[j]} {100 * row[j]:.1f}" for j in shown)
-        lines.append((phase_label(phase), text + ("  …" if len(shown) < len(order) else "")))
-    return lines
+    order = sorted((e for e, x in fractions.items() if x >= TRACE), key=lambda e: -fractions[e])
+    shown = order if most is None else order[:most]
+    text = "  ".join(f"{element} {100 * fractions[element]:.1f}" for element in shown)
+    return text + ("  …" if len(shown) < len(order) else "")
 
 
 def short_id(candidate_id: str) -> str:

@@ -100,6 +100,10 @@ class CandidateRow(_Model):
     version: str | None = Field(description="Of the simulator")
     fidelity: str | None = Field(description="simulated or measured")
     reason: str | None = Field(description="Why it is not ok")
+    design: dict[str, float | None] = Field(
+        description="<phase>.fraction (area), x_<Element> (overall) and <phase>.<Element> "
+        "(atomic fractions), process.<variable>"
+    )
     properties: dict[str, float | None] = Field(description="Found, in the unit of the name")
     requested: dict[str, float | None] = Field(description="Asked of the generator")
     predicted: dict[str, float | None] = Field(description="By the surrogate, before evaluation")

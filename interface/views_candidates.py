@@ -104,6 +104,7 @@ def _row(row: Mapping[Any, Any], columns: Columns) -> CandidateRow:
         {k: row[k] for k in ("id", "campaign", "arm", "round", "position", "status", "source")}
         | _common(row)
         | {
+            "design": group("", columns.design),
             "properties": group("", columns.properties),
             "requested": group("requested_", columns.requested),
             "predicted": group("predicted_", columns.predicted),

@@ -116,7 +116,10 @@ def test_numbers_come_through_exactly(app: FastAPI, ledger: Ledger) -> None:
     (item,) = read(app, "/api/candidates", filter='arm = "loop" and status = "ok"', limit=1)[
         "items"
     ]
-    assert item["properties"] == rule(ledger.candidate(item["id"]))
+    design = ledger.candidate(item["id"])
+    assert item["properties"] == rule(design)
+    assert [item["design"][f"x_{e}"] for e in design.elements] == list(design.composition())
+    assert item["design"]["gamma_prime.fraction"] == design.phase_fractions()[1]
     (failed, *_) = read(app, "/api/candidates", filter='status = "failed"')["items"]
     assert failed["distance"] is None
     assert failed["hit"] is False
