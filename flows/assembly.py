@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from loop.campaign import Campaign, load_campaign
 from loop.ledger import Ledger
 from loop.library import Library
 from loop.protocols import Generator, Progress, silent
-from loop.session import Session
+from loop.session import Session, check_targets
 from loop.summary import LOOP_ARM
 
 VERSIONED = ("spinodal", "torch", "numpy", "botorch", "pymatgen", "prefect")
@@ -58,6 +59,7 @@ def open_session(
     ]
     library = Library.load(campaign)
     properties = [name for s in simulators for name in s.outputs]
+    check_targets(campaign.targets, properties)  # before a ledger is made for it
 
     def make(name: str, settings: Mapping[str, Any]) -> Generator:
         return generator_registry.create(
@@ -83,12 +85,21 @@ def open_session(
             generators=generators,
             simulators=simulators,
             checkpoints=checkpoint_folder(ledger, campaign),
-            versions={name: version(name) for name in VERSIONED},
+            versions=installed_versions(),
             progress=progress,
         )
     except BaseException:
         ledger.close()
         raise
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of the packages that results may depend on, of those that are there."""
+    found = {}
+    for name in VERSIONED:
+        with suppress(PackageNotFoundError):  # a computing machine needs no workflow engine
+            found[name] = version(name)
+    return found
 
 
 def checkpoint_folder(ledger: Ledger, campaign: Campaign) -> Path:

@@ -44,9 +44,6 @@ def run_campaign(
     """
     given = parameters(campaign, session.ledger, overrides)
     key = Key.of(**given)
-    # A second run shall hear of it before a server starts for it.
-    with session.ledger.claim(session.campaign_id):
-        pass
     hold(key, session)
     try:
         with engine(home, verbose=verbose):

@@ -231,6 +231,9 @@ def _play_to_the_end(
     if reason is not None:
         note(f"{name} is finished: {reason}. To go on, raise --rounds or --budget")
         return reason
+    # A second run shall hear of it before anything is started for it.
+    with session.ledger.claim(session.campaign_id):
+        pass
     if len(session.ledger.rounds(session.campaign_id)):
         note(f"{name} goes on at round {session.next_round()}")
     remember_path(session, campaign)

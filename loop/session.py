@@ -35,10 +35,18 @@ from loop.round import (
 )
 from loop.summary import LOOP_ARM, SEED_ARM, RoundSummary, summarise
 from loop.surrogate import Surrogate
+from loop.targets import Targets
 from loop.validity import Gate
 
 BANK_IMAGES = 4096
 MUTANTS = 0.25  # share of the designs to learn from that are mutants of the best records
+
+
+def check_targets(targets: Targets, properties: Sequence[str]) -> None:
+    """Raises InvalidCampaignError when a target names a property that no simulator gives."""
+    for name in targets.properties:
+        if name not in properties:
+            raise InvalidCampaignError("targets: " + unknown_name("property", name, properties))
 
 
 class Keepable(Protocol):
@@ -74,11 +82,7 @@ class Session:
         self.checkpoints = checkpoints
         self.progress = progress
         self.properties = tuple(name for s in self.simulators for name in s.outputs)
-        for name in campaign.targets.properties:
-            if name not in self.properties:
-                raise InvalidCampaignError(
-                    "targets: " + unknown_name("property", name, self.properties)
-                )
+        check_targets(campaign.targets, self.properties)
         self._untrained = dict(generators)
         self._trained: dict[tuple[str, int], Generator] = {}
         self._started: dict[tuple[str, int], float] = {}
@@ -227,7 +231,9 @@ class Session:
             return cached
         generator = self.restored(arm, index)
         if generator is None:
-            start = self.restored(arm, index - 1) or self._untrained[arm]
+            start = self._untrained[arm]
+            if hasattr(start, "save"):  # others cannot be taken up again: they learn anew
+                start = self.restored(arm, index - 1) or start
             rng = stage_rng(self.campaign.seed, arm, index, "fit")
             learned = list(ok)
             if hasattr(start, "save"):

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
+
+from loop.ledger import Ledger
 
 NAME = "tiny"
 ELEMENTS = ("Ni", "Al", "Cr")
@@ -31,16 +34,22 @@ patch = 16
 file = "compositions.csv"
 
 [targets.density_g_per_cm3]
-range = [7.9, 8.1]
+range = [7.25, 7.5]
 
 [targets.gamma_prime_fraction]
-range = [0.45, 0.55]
+range = [0.5, 0.65]
 
 [simulators]
 use = ["composite-chain"]
 
 [generator]
 preset = "tiny"
+
+[generator.settings]
+first_steps = 200
+
+[generator.settings.vae]
+steps = 250
 
 [loop]
 rounds = {rounds}
@@ -84,5 +93,21 @@ def write_campaign(
     return folder
 
 
-def _normalised(x: np.ndarray) -> np.ndarray:
+def found(ledger: Path) -> list[tuple[object, ...]]:
+    """Everything that a run has found, in order: what two equal runs have in common."""
+    with Ledger.open(ledger, create=False) as opened:
+        return [
+            (
+                record.arm,
+                record.round,
+                record.candidate.id,
+                record.candidate.origin.source,
+                record.outcome.status,
+                tuple(sorted(record.outcome.values.items())),
+            )
+            for record in opened.records(opened.campaign_id())
+        ]
+
+
+def _normalised(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return x / x.sum()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -29,6 +30,23 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("repeatable")
+
+
+@pytest.fixture(scope="session")
+def plain_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the campaign ``tiny`` and its finished run, played without the engine."""
+    from typer.testing import CliRunner
+
+    from interface.cli import app
+    from tests.campaigns import write_campaign
+
+    folder = tmp_path_factory.mktemp("plain")
+    write_campaign(folder / "tiny")
+    with contextlib.chdir(folder):
+        done = CliRunner().invoke(app, ["run", "tiny", "--plain"])
+    assert done.exit_code == 0, done.output
+    (folder / "printed.txt").write_text(done.stdout)
+    return folder
 
 
 @pytest.fixture
