@@ -211,6 +211,8 @@ class JointFlow:
         """One candidate per row of requested property values (n, k); NaN is not requested."""
         network = self._trained()
         assert self.property_scale is not None
+        if not len(requests):
+            return []
         known = torch.from_numpy(np.isfinite(requests)).to(self.device)
         y = torch.from_numpy(np.nan_to_num(self.property_scale.forward(requests))).float()
         y = y.to(self.device)

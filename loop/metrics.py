@@ -36,14 +36,15 @@ def acceleration_factor(
 ) -> float:
     """Reference calls over own calls to reach ``level`` hits (default: what both reach).
 
-    Inf when the reference never reaches it, NaN when neither does. Adesiji et al. 2025.
+    Inf when only the reference never reaches it, 0 when only the own calls do not, NaN when
+    neither does. Adesiji et al. 2025.
     """
     own, other = hits_curve(hits), hits_curve(reference)
     if level is None:
         level = int(min(own[-1] if own.size else 0, other[-1] if other.size else 0)) or 1
     calls = [np.flatnonzero(curve >= level) for curve in (own, other)]
     if not calls[0].size:
-        return float("nan")
+        return 0.0 if calls[1].size else float("nan")
     if not calls[1].size:
         return float("inf")
     return float((calls[1][0] + 1) / (calls[0][0] + 1))
@@ -72,8 +73,14 @@ def mean_pairwise_distance(features: FloatArray) -> float:
 
 
 def normalised_rmse(predicted: FloatArray, found: FloatArray) -> FloatArray:
-    """(k,) root-mean-square error over the spread of the found values, NaN rows left out."""
-    error = np.sqrt(np.nanmean((predicted - found) ** 2, axis=0))
-    spread = np.nanstd(found, axis=0)
-    ratio: FloatArray = error / np.where(spread > 0, spread, 1.0)
+    """(k,) root-mean-square error over the spread of the found values, (n, k) each.
+
+    Entries where either is NaN are left out; a column of them gives NaN.
+    """
+    ratio = np.full(found.shape[1], np.nan)
+    for j, known in enumerate((np.isfinite(predicted) & np.isfinite(found)).T):
+        if known.any():
+            error = np.sqrt(np.mean((predicted[known, j] - found[known, j]) ** 2))
+            spread = found[known, j].std()
+            ratio[j] = error / spread if spread > 0 else error
     return ratio

@@ -158,26 +158,20 @@ def evaluate(simulators: Sequence[Simulator], candidates: Sequence[Candidate]) -
 
 def _guarded(simulator: Simulator, candidates: Sequence[Candidate]) -> list[Outcome]:
     try:
-        outcomes = simulator.evaluate(candidates)
-    except SpinodalError:
-        if len(candidates) == 1:
-            raise
-    except Exception as error:
-        if len(candidates) == 1:
-            return [Outcome.failed(f"{simulator.name} raised {type(error).__name__}: {error}")]
-    else:
-        if len(outcomes) == len(candidates):
+        outcomes = list(simulator.evaluate(candidates))
+        if len(outcomes) == len(candidates) and all(isinstance(o, Outcome) for o in outcomes):
             return outcomes
-        if len(candidates) == 1:
-            reason = f"{simulator.name} returned {len(outcomes)} outcomes for 1 candidate"
-            return [Outcome.failed(reason)]
-    alone = []
-    for candidate in candidates:
-        try:
-            alone += _guarded(simulator, [candidate])
-        except SpinodalError as error:
-            alone.append(Outcome("infeasible", reason=str(error)))
-    return alone
+        problem = Outcome.failed(
+            f"{simulator.name} returned {len(outcomes)} values for {len(candidates)} candidate; "
+            "expected one Outcome each"
+        )
+    except SpinodalError as error:
+        problem = Outcome("infeasible", reason=str(error))
+    except Exception as error:
+        problem = Outcome.failed(f"{simulator.name} raised {type(error).__name__}: {error}")
+    if len(candidates) == 1:
+        return [problem]
+    return [outcome for candidate in candidates for outcome in _guarded(simulator, [candidate])]
 
 
 def predicted_records(

@@ -25,9 +25,13 @@ def log_probability_of_hit(prediction: Prediction, targets: Targets) -> FloatArr
         if not np.isfinite(low[j]) and not np.isfinite(high[j]):
             continue
         mean, std = prediction.mean[:, j], prediction.std[:, j]
-        a = torch.from_numpy((low[j] - mean) / std)
-        b = torch.from_numpy((high[j] - mean) / std)
-        total += log_prob_normal_in(a, b).numpy()
+        a, b = (low[j] - mean) / std, (high[j] - mean) / std
+        wide = a < b
+        total[wide] += log_prob_normal_in(*map(torch.from_numpy, (a[wide], b[wide]))).numpy()
+        # Where rounding makes both limits equal, the density between them is constant.
+        thin = ~wide
+        density = -0.5 * a[thin] ** 2 - 0.5 * np.log(2 * np.pi)
+        total[thin] += density + np.log((high[j] - low[j]) / std[thin])
     return total
 
 
@@ -95,7 +99,9 @@ def greedy_batch(
 
     # Designs that were evaluated already: condition on a spread subset so the cost stays O(n q).
     basis: list[FloatArray] = []
-    for x in fixed[: 4 * q]:
+    for x in fixed:
+        if len(basis) == 4 * q:
+            break
         cross = np.array([float(np.exp(-0.5 * ((b - x) ** 2).sum() / length**2)) for b in basis])
         if cross.size and cross.max() > 0.99:
             continue

@@ -123,5 +123,5 @@ def _surrogate_error(
         return None
     names = targets.properties
     guess = np.array([[p[k]["mean"] for k in names] for p, _ in pairs])
-    found = np.array([[v[k] for k in names] for _, v in pairs])
-    return float(normalised_rmse(guess, found).mean())
+    found = np.array([[v.get(k, np.nan) for k in names] for _, v in pairs])
+    return _finite(normalised_rmse(guess, found).mean())
