@@ -1,0 +1,138 @@
+"""Parts of the flows that need no server."""
+
+from __future__ import annotations
+
+import io
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from prefect.client.schemas.objects import State
+from prefect.states import Failed
+
+from flows import settings, tasks
+from flows.artifacts import GAP, SIDE, key_of, mosaic
+from flows.launch import parameters
+from flows.sessions import LEDGER_VARIABLE, Key, held, hold, release
+from interface.cli_schedule import check_cron, parse_interval
+from loop.candidate import Candidate
+from loop.errors import InvalidInputError, LedgerError
+from loop.ledger import Ledger
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("20s", 20), ("30m", 1800), ("1h", 3600), ("1h30m", 5400), ("1.5h", 5400), ("2d", 172800)],
+)
+def test_intervals(text: str, seconds: float) -> None:
+    assert parse_interval(text) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("text", ["", "soon", "1", "h", "1h x", "1s", "-1h", "9999d", "0s"])
+def test_what_is_no_interval(text: str) -> None:
+    with pytest.raises(InvalidInputError, match="--every"):
+        parse_interval(text)
+
+
+def test_cron_lines() -> None:
+    for line in ("0 3 * * *", "*/15 * * * *", "0 9 * * MON-FRI"):
+        assert check_cron(line) == line
+    for line in ("", "0 3 * *", "60 * * * *", "0 3 * * * *", "@daily"):
+        with pytest.raises(InvalidInputError, match="--cron"):
+            check_cron(line)
+
+
+def test_artifact_keys_are_what_the_engine_allows() -> None:
+    assert key_of("rounds", "Ni_alloy.v2") == "rounds-ni-alloy-v2"
+    assert key_of("best", "--A--") == "best-a"
+
+
+def test_the_mosaic_shows_every_design() -> None:
+    labels = [np.full((16, 16), i, dtype=np.uint8) for i in (0, 1, 2)]
+    drawn = mosaic([Candidate(("a", "b", "c"), microstructure=image) for image in labels])
+    assert drawn is not None
+    with Image.open(io.BytesIO(drawn)) as picture:
+        pixels = np.asarray(picture)
+    assert pixels.shape == (SIDE, 3 * SIDE + 2 * GAP)
+    centres = pixels[SIDE // 2, SIDE // 2 :: SIDE + GAP]
+    assert centres.tolist() == [0, 127, 254]
+    alloy = Candidate(("a",), ("Ni",), phase_compositions=np.ones((1, 1)))
+    assert mosaic([alloy]) is None
+
+
+def test_only_what_may_pass_is_tried_again() -> None:
+    transient: State[Any] = Failed(data=OSError("no route to host"))
+    mendable: State[Any] = Failed(data=LedgerError("disk is full"))
+    assert tasks.worth_retrying(tasks.evaluate, None, transient)  # type: ignore[arg-type]
+    assert not tasks.worth_retrying(tasks.evaluate, None, mendable)  # type: ignore[arg-type]
+    assert tasks.evaluate.retries == tasks.RETRIES
+    assert all(not task.persist_result for task in (tasks.plan, tasks.evaluate, tasks.prepare))
+
+
+def test_the_user_s_own_settings_stay(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("PREFECT_HOME", raising=False)
+    assert settings.environment(tmp_path)["PREFECT_HOME"] == str(tmp_path)
+    assert settings.environment(tmp_path).get("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL") is None
+    monkeypatch.delenv("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL")
+    quiet = settings.environment(tmp_path)
+    assert quiet["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] == "CRITICAL"
+    assert "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL" not in settings.environment(
+        tmp_path, verbose=True
+    )
+    monkeypatch.setenv("PREFECT_HOME", "/elsewhere")
+    assert "PREFECT_HOME" not in settings.environment(tmp_path)
+
+
+def test_a_server_of_the_user_s_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
+    with settings.engine(tmp_path / "home") as url:
+        assert url == "http://127.0.0.1:1/api"
+    assert not (tmp_path / "home").exists()
+
+
+def test_keys_travel_as_parameters(tmp_path: Path) -> None:
+    with Ledger.open(tmp_path / "ledger.db") as ledger:
+        given = parameters("tiny", ledger, {"loop": {"rounds": 3}})
+    assert given == {
+        "campaign": str(Path("tiny").resolve()),
+        "ledger": str(tmp_path / "ledger.db"),
+        "overrides": {"loop": {"rounds": 3}},
+    }
+    assert Key.of(**given) == Key.of(**given)
+    assert Key.of("tiny", None, {"b": 1, "a": 2}) == Key.of("tiny", None, {"a": 2, "b": 1})
+
+
+def test_a_password_is_no_parameter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Server:
+        """What `parameters` reads of a ledger on a database server."""
+
+        path = None
+        url = "postgresql+psycopg://someone:secret@127.0.0.1/ledger"
+
+    monkeypatch.setenv(LEDGER_VARIABLE, "before")
+    given = parameters(str(tmp_path), Server(), {})  # type: ignore[arg-type]
+    assert given["ledger"] is None
+    assert "secret" not in repr(given)
+    assert os.environ[LEDGER_VARIABLE] == Server.url
+
+
+def test_a_session_is_opened_once_a_process(
+    plain_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(plain_run)
+    key = Key.of("tiny")
+    session = held(key)
+    try:
+        assert held(key) is session
+        assert session.stop_reason() is not None
+        other = Key.of("tiny", None, {"loop": {"rounds": 9}})
+        hold(other, session)
+        assert held(other) is session
+        release(other)
+    finally:
+        release(key)
+        session.ledger.close()
