@@ -130,7 +130,10 @@ def requested_chart(
     ends = [*points["x"], *points["y"]]
     if target is not None:
         ends += [v for v in (target.low, target.high) if math.isfinite(v)]
-    low, high, step = nice_limits(min(ends), max(ends)) if ends else (0.0, 1.0, 0.2)
+    margin = 0.04 * (max(ends) - min(ends)) if ends else 0.0
+    low, high, step = (
+        nice_limits(min(ends) - margin, max(ends) + margin) if ends else (0.0, 1.0, 0.2)
+    )
     label = property_label(property_)
     label = label[:1].lower() + label[1:]
     series: list[dict[str, Any]] = [_guides(low, high, target)]

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from interface.models import CampaignInfo
-from interface.views import campaign_info, campaign_targets, round_table
+from interface.views import arm_rounds, campaign_info, campaign_targets, round_table
 from interface.views_candidates import Columns, campaign_columns
 from loop.ledger import Ledger
 from loop.targets import Targets
@@ -88,6 +88,6 @@ def _read(
         columns=columns,
         targets=campaign_targets(settings),
         evaluations=evaluations,
-        rounds=round_table(evaluations),
+        rounds=round_table(evaluations, arm_rounds(ledger.rounds(number))),
         stamp=stamp,
     )

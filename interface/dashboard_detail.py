@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from nicegui import ui
 
 from interface.dashboard_style import mark, phase_legend, picture, tag, text
-from interface.labels import arm_label, format_number, phase_label, property_label
+from interface.labels import arm_label, format_number, format_uncertain, phase_label, property_label
 from interface.models import CandidateDetail, EvaluationInfo, PropertyInfo
 from interface.pictures import LARGEST_SCALE
 from loop.targets import Target, Targets
@@ -113,11 +113,9 @@ def _properties(properties: Sequence[PropertyInfo], targets: Targets) -> None:
     if any(p.low is not None for p in properties):
         columns.append(("bounds", _bounds))
     if any(p.requested is not None for p in properties):
-        columns.append(
-            ("requested", lambda p: _given(p.requested, p, by_name)),
-        )
+        columns.append(("requested", lambda p: _requested(p, by_name)))
     if any(p.predicted is not None for p in properties):
-        columns.append(("predicted", lambda p: _predicted(p, by_name)))
+        columns.append(("predicted", lambda p: format_uncertain(p.predicted, p.predicted_std)))
     with tag("div", "sp-scroll"), tag("table", "sp-table"):
         _head(["", "property", *(name for name, _ in columns)], left=2)
         for p in properties:
@@ -132,13 +130,8 @@ def _properties(properties: Sequence[PropertyInfo], targets: Targets) -> None:
                     text(written(p), "strong" if name == "value" else "", "td")
 
 
-def _given(value: float | None, p: PropertyInfo, targets: dict[str, Target]) -> str:
-    return "" if value is None else format_number(value, targets.get(p.property))
-
-
-def _predicted(p: PropertyInfo, targets: dict[str, Target]) -> str:
-    spread = "" if p.predicted_std is None else f" ± {_given(p.predicted_std, p, targets)}"
-    return "" if p.predicted is None else _given(p.predicted, p, targets) + spread
+def _requested(p: PropertyInfo, targets: dict[str, Target]) -> str:
+    return "" if p.requested is None else format_number(p.requested, targets.get(p.property))
 
 
 def _bounds(p: PropertyInfo) -> str:

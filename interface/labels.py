@@ -117,6 +117,18 @@ def format_number(value: float | None, target: Target | None = None) -> str:
     return text.replace("-", "−")
 
 
+def format_uncertain(mean: float | None, std: float | None) -> str:
+    """``(7.3512, 0.031)`` -> ``"7.351 ± 0.031"``: as many digits as are sure."""
+    if mean is None or not math.isfinite(mean):
+        return ""
+    if std is None or not math.isfinite(std) or std <= 0:
+        return format_number(mean)
+    decimals = min(_decimals(std), 6)
+    if round(std, decimals) == 0:
+        return format_number(mean)
+    return f"{mean:.{decimals}f} ± {std:.{decimals}f}".replace("-", "−")
+
+
 def target_text(target: Target) -> str:
     """A target without property and unit: ``190 ± 2``, ``8.0 to 8.2``, ``≥ 200``, ``maximise``."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -19,12 +19,6 @@ from loop.targets import Maximise, Range, Target, Targets, Value, parse_target
 ARM_ORDER = ("seed", "loop", "random", "mutation")
 ROUND_COLUMNS = ("id", "arm", "round", "status", "hit", "distance")
 ACTIVE_SECONDS = 600  # a run that has been silent for longer may have been stopped
-REASONS: Mapping[str, str] = {
-    "rounds": "all rounds are done",
-    "budget": "the budget is spent",
-    "enough hits": "there are enough hits",
-    "stagnation": "the rounds brought nothing better",
-}
 Against = Literal["requested", "predicted"]
 
 
@@ -90,6 +84,7 @@ def _campaign_info(ledger: Ledger, row: Mapping[Any, Any]) -> CampaignInfo:
     stamps = [s for c in ("planned_at", "evaluated_at") for s in frame[c] if isinstance(s, str)]
     last = max(stamps, default=None)
     reason = text_or_none(row["finished"])
+    finished = arm_rounds(ledger.rounds(number))
     of_loop = frame[(frame["arm"] == "loop") & frame["hit"].fillna(False).astype(bool)]
     return CampaignInfo(
         name=row["name"],
@@ -101,12 +96,12 @@ def _campaign_info(ledger: Ledger, row: Mapping[Any, Any]) -> CampaignInfo:
         state=_state(reason, last),
         finished=reason,
         last_entry_at=last,
-        round=int(frame["round"].max()) if len(frame) else 0,
+        round=max([*frame["round"].tolist(), *(r for _, r in finished)], default=0),
         rounds=settings.get("loop", {}).get("rounds"),
         planned=int(row["planned"]),
         evaluations=int(row["evaluations"]),
         hits=int(of_loop["id"].nunique()),
-        arms=sorted(set(frame["arm"]), key=arm_rank),
+        arms=sorted({*frame["arm"], *(arm for arm, _ in finished)}, key=arm_rank),
         targets=[target_info(t) for t in campaign_targets(settings)],
     )
 
@@ -125,8 +120,7 @@ def _age(stamp: str) -> float:
 def state_text(campaign: CampaignInfo) -> str:
     """The state in words, with how long ago the newest entry was made."""
     if campaign.state == "finished":
-        reason = str(campaign.finished)
-        return f"finished: {REASONS.get(reason, reason)}"
+        return f"finished · {campaign.finished}"
     if campaign.last_entry_at is None:
         return "started, nothing planned yet"
     seconds = max(0.0, _age(campaign.last_entry_at))
@@ -140,17 +134,24 @@ def state_text(campaign: CampaignInfo) -> str:
     return f"not finished, newest entry {ago} ago; `spinodal resume` takes it up"
 
 
-def round_table(evaluations: pd.DataFrame) -> pd.DataFrame:
+def round_table(
+    evaluations: pd.DataFrame, finished: Iterable[tuple[str, int]] = ()
+) -> pd.DataFrame:
     """One row per arm and round from evaluations (columns ROUND_COLUMNS), seeds first.
+
+    ``finished``: arms and rounds that are done, of which some may have had nothing to evaluate.
 
     Columns: arm, round, planned, evaluated, ok, infeasible, failed, hits, hits_total,
     distinct_hits_total, hit_rate, best_distance (so far, seeds included; NaN without any).
     """
     rows: list[dict[str, Any]] = []
     of_seeds = evaluations.loc[evaluations["arm"] == "seed", "distance"].min()
-    for arm in sorted(set(evaluations["arm"]), key=arm_rank):
+    known = {*arm_rounds(evaluations), *finished}
+    for arm in sorted({arm for arm, _ in known}, key=arm_rank):
         best, total, distinct = (math.nan if arm == "seed" else of_seeds), 0, set[str]()
-        for round_, batch in evaluations[evaluations["arm"] == arm].groupby("round", sort=True):
+        of_arm = evaluations[evaluations["arm"] == arm]
+        for round_ in sorted(r for a, r in known if a == arm):
+            batch = of_arm[of_arm["round"] == round_]
             hit = batch["hit"].fillna(False).to_numpy(dtype=bool)
             status = batch["status"].value_counts()
             done = len(batch) - int(status.get("pending", 0))
@@ -160,7 +161,7 @@ def round_table(evaluations: pd.DataFrame) -> pd.DataFrame:
             rows.append(
                 {
                     "arm": arm,
-                    "round": int(str(round_)),
+                    "round": round_,
                     "planned": len(batch),
                     "evaluated": done,
                     **{k: int(status.get(k, 0)) for k in ("ok", "infeasible", "failed")},
@@ -185,16 +186,22 @@ def arm_series(rounds: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {arm: pd.concat([seed, rounds[rounds["arm"] == arm]]) for arm in arms}
 
 
+def arm_rounds(frame: pd.DataFrame) -> list[tuple[str, int]]:
+    """(arm, round) of each row of a frame with these columns."""
+    return [(str(a), int(r)) for a, r in zip(frame["arm"], frame["round"], strict=True)]
+
+
 def round_infos(ledger: Ledger, campaign: int) -> list[RoundInfo]:
     """The round table with what the run itself noted about each finished round."""
-    table = round_table(ledger.evaluations(campaign, columns=ROUND_COLUMNS))
+    noted = ledger.rounds(campaign)
+    table = round_table(ledger.evaluations(campaign, columns=ROUND_COLUMNS), arm_rounds(noted))
     notes = {
         (row["arm"], row["round"]): {
             str(k): v
             for k, v in row.items()
             if k not in ("arm", "round") and not (isinstance(v, float) and math.isnan(v))
         }
-        for row in ledger.rounds(campaign).to_dict(orient="records")
+        for row in noted.to_dict(orient="records")
     }
     return [
         RoundInfo.model_validate(

@@ -32,6 +32,7 @@ FLAGS = (
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
 HOSTILE_NAME = f"running {HOSTILE}"
+expect.set_options(timeout=20_000)  # for slow machines; nothing here judges speed
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +85,7 @@ def page(browser: Browser, server: str) -> Iterator[Page]:
     del server
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     opened = context.new_page()
-    opened.set_default_timeout(15_000)
+    opened.set_default_timeout(20_000)
     said: list[str] = []
     asked: list[str] = []
     context.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
@@ -106,7 +107,7 @@ def _open(page: Page, url: str) -> None:
 def test_the_page_shows_rounds_targets_and_candidates(page: Page, server: str) -> None:
     _open(page, f"{server}/")
     expect(page.locator("h1")).to_have_text(NAME)
-    expect(page.locator(".sp-state")).to_have_text("finished: all rounds are done")
+    expect(page.locator(".sp-state")).to_have_text("finished · rounds")
     expect(page.locator(".nicegui-echart canvas")).to_have_count(4)
     with urlopen(f"{server}/api/campaigns") as answer:
         assert answer.status == 200
@@ -156,7 +157,8 @@ def test_the_gallery_filters_and_says_what_is_wrong(
         number = ledger.campaign_id(NAME)
         matching = set(ledger.evaluations(number, where=where)["id"])
         failed = ledger.count(number, where='status = "failed"')
-    assert 0 < len(matching) < 24
+        hits = ledger.evaluations(number, where="hit")["id"].nunique()
+    assert 0 < len(matching) < hits < 24
     assert failed > 0
     box.fill(where)
     expect(page.locator(".sp-card")).to_have_count(len(matching))
@@ -171,10 +173,13 @@ def test_the_gallery_filters_and_says_what_is_wrong(
     assert field is not None
     assert 0 < below["y"] - field["y"] < 80  # right under the box
     box.fill("")
-    page.get_by_text("hits only").click()
-    expect(page.locator(".sp-card", has_text="distance")).to_have_count(0)
+    expect(page.locator(".sp-card")).to_have_count(24)
     expect(alert).to_have_count(0)
     page.get_by_text("hits only").click()
+    expect(page.locator(".sp-card")).to_have_count(hits)
+    expect(page.locator(".sp-card", has_text="distance")).to_have_count(0)
+    page.get_by_text("hits only").click()
+    expect(page.locator(".sp-card")).to_have_count(24)
     box.fill('status = "failed"')
     expect(page.locator(".sp-card")).to_have_count(failed)
     expect(page.locator(".sp-card").first).to_contain_text(HOSTILE)  # as text

@@ -17,6 +17,7 @@ from interface import plots
 from interface.labels import (
     composition_text,
     format_number,
+    format_uncertain,
     phase_label,
     property_label,
     split_property,
@@ -87,6 +88,24 @@ def test_numbers_show_what_their_target_resolves(
     value: float | None, target: Target | None, text: str
 ) -> None:
     assert format_number(value, target) == text
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "text"),
+    [
+        (7.35123, 0.031, "7.351 ± 0.031"),
+        (164.57, 0.1343, "164.57 ± 0.13"),
+        (-2000.0, 150.0, "−2000 ± 150"),
+        (7.35123, 0.0, "7.351"),
+        (7.35123, None, "7.351"),
+        (0.1641, 1e-12, "0.1641"),
+        (None, 0.1, ""),
+    ],
+)
+def test_predictions_show_the_digits_they_are_sure_of(
+    mean: float | None, std: float | None, text: str
+) -> None:
+    assert format_uncertain(mean, std) == text
 
 
 @pytest.mark.parametrize(

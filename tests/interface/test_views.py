@@ -103,6 +103,17 @@ def test_no_evaluations_give_no_rounds() -> None:
     assert round_table(EVALUATIONS.iloc[:0]).empty
 
 
+def test_a_round_without_anything_to_evaluate_is_still_a_round() -> None:
+    table = round_table(EVALUATIONS, [("loop", 1), ("loop", 3), ("mutation", 1)])
+    rows = {(r["arm"], r["round"]): r for r in table.to_dict(orient="records")}
+    assert len(rows) == 8
+    empty = rows["loop", 3]
+    assert (empty["planned"], empty["hits"], empty["hits_total"]) == (0, 0, 3)
+    assert empty["best_distance"] == 0.0
+    assert math.isnan(empty["hit_rate"])
+    assert rows["mutation", 1]["best_distance"] == 3.0  # of the seeds
+
+
 def test_arms_start_from_the_seeds_without_hits_of_their_own() -> None:
     with_seed_hit = frame([("s1", "seed", 0, "ok", True, 0.0), ("a", "loop", 1, "ok", True, 0.0)])
     series = arm_series(round_table(with_seed_hit))
@@ -169,8 +180,7 @@ def test_the_state_says_how_old_the_newest_entry_is(seconds: float, words: str) 
 
 
 def test_the_state_says_why_a_campaign_stopped() -> None:
-    assert "budget is spent" in state_text(_info(state="finished", finished="budget"))
-    assert state_text(_info(state="finished", finished="other")) == "finished: other"
+    assert state_text(_info(state="finished", finished="budget")) == "finished · budget"
     assert "nothing planned" in state_text(_info())
 
 
