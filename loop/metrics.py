@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import pdist
 
 FloatArray = NDArray[np.float64]
 
@@ -64,12 +65,7 @@ def distinct(features: FloatArray, radius: float) -> int:
 
 def mean_pairwise_distance(features: FloatArray) -> float:
     """Mean Euclidean distance over all pairs of rows, (n, d); NaN below two rows."""
-    n = len(features)
-    if n < 2:
-        return float("nan")
-    squared = (features**2).sum(1)
-    gram = squared[:, None] + squared[None] - 2 * features @ features.T
-    return float(np.sqrt(np.maximum(gram, 0.0)).sum() / (n * (n - 1)))
+    return float(pdist(features).mean()) if len(features) > 1 else float("nan")
 
 
 def normalised_rmse(predicted: FloatArray, found: FloatArray) -> FloatArray:

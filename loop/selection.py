@@ -26,12 +26,12 @@ def log_probability_of_hit(prediction: Prediction, targets: Targets) -> FloatArr
             continue
         mean, std = prediction.mean[:, j], prediction.std[:, j]
         a, b = (low[j] - mean) / std, (high[j] - mean) / std
-        wide = a < b
+        # Limits so near each other that their probabilities cancel: the density is constant there.
+        width, middle = (high[j] - low[j]) / std, 0.5 * a + 0.5 * b
+        thin = ~(a < b) | ((width < 1e-7) & (np.abs(middle) * width < 1e-3))
+        total[thin] += np.log(width[thin]) - 0.5 * middle[thin] ** 2 - 0.5 * np.log(2 * np.pi)
+        wide = ~thin
         total[wide] += log_prob_normal_in(*map(torch.from_numpy, (a[wide], b[wide]))).numpy()
-        # Where rounding makes both limits equal, the density between them is constant.
-        thin = ~wide
-        density = -0.5 * a[thin] ** 2 - 0.5 * np.log(2 * np.pi)
-        total[thin] += density + np.log((high[j] - low[j]) / std[thin])
     return total
 
 

@@ -87,20 +87,21 @@ class Surrogate:
 
     def mean(self, x: FloatArray) -> FloatArray:
         """(n, k) posterior means only, for many designs."""
+        outputs = self._outputs()
         z = torch.from_numpy((x - self.center) / self.scale)
         columns = [torch.cat([m.mean(part) for part in z.split(4096)]) for m in self.models]
-        return self._outputs().inverse(torch.stack(columns, 1).numpy())
+        return outputs.inverse(torch.stack(columns, 1).numpy())
 
     def predict(self, x: FloatArray) -> Prediction:
         """Posterior of the noise-free properties at features (n, d).
 
         Of properties on a logarithmic scale: the median, and the deviation to first order.
         """
+        outputs = self._outputs()
         z = torch.from_numpy((x - self.center) / self.scale)
         parts = [[m.predict(part) for part in z.split(4096)] for m in self.models]
         mean = np.stack([torch.cat([a for a, _ in rows]).numpy() for rows in parts], 1)
         std = np.stack([torch.cat([b for _, b in rows]).numpy() for rows in parts], 1)
-        outputs = self._outputs()
         return Prediction(outputs.inverse(mean), std * outputs.slope(mean))
 
     def _outputs(self) -> PropertyScale:

@@ -1,0 +1,69 @@
+"""Property scales: round trips, unit variance, slopes, what is left alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loop.scaling import PropertyScale
+
+
+def columns(n: int = 500) -> np.ndarray:
+    """A normal, a skewed positive, a constant, a skewed but partly negative column."""
+    rng = np.random.default_rng(3)
+    skewed = np.exp(rng.normal(size=n))
+    return np.column_stack([rng.normal(200, 5, n), 3 * skewed, np.full(n, 7.5), skewed - 0.2])
+
+
+def test_the_logarithm_is_taken_of_skewed_positive_columns_only() -> None:
+    assert PropertyScale.fit(columns()).log.tolist() == [False, True, False, False]
+
+
+def test_scaled_columns_have_zero_mean_and_unit_variance() -> None:
+    z = PropertyScale.fit(columns()).forward(columns())
+    assert z.mean(0) == pytest.approx(np.zeros(4), abs=1e-9)
+    assert z.std(0) == pytest.approx([1.0, 1.0, 0.0, 1.0])
+
+
+def test_a_log_normal_column_becomes_normal() -> None:
+    """Of a log-normal the scaled values are (log x − µ)/σ with µ, σ of the sample."""
+    values = columns()
+    z = PropertyScale.fit(values).forward(values)[:, 1]
+    logs = np.log(values[:, 1])
+    assert z == pytest.approx((logs - logs.mean()) / logs.std())
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_round_trip(seed: int) -> None:
+    scale = PropertyScale.fit(columns())
+    values = np.abs(np.random.default_rng(seed).normal(size=(5, 4))) * [200, 3, 7, 1] + 1e-3
+    assert scale.inverse(scale.forward(values)) == pytest.approx(values, rel=1e-9)
+    z = np.random.default_rng(seed).normal(size=(5, 4))
+    assert scale.forward(scale.inverse(z)) == pytest.approx(z, abs=1e-9)
+
+
+def test_slope_is_the_derivative_of_the_inverse() -> None:
+    scale, z, h = PropertyScale.fit(columns()), np.linspace(-2, 2, 20).reshape(5, 4), 1e-5
+    difference = (scale.inverse(z + h) - scale.inverse(z - h)) / (2 * h)
+    assert scale.slope(z) == pytest.approx(difference, rel=1e-6)
+
+
+def test_unknown_entries_are_left_out_and_stay_unknown() -> None:
+    values = columns()
+    gaps = values.copy()
+    gaps[::3, 0] = np.nan
+    gaps[:, 2] = np.nan
+    scale = PropertyScale.fit(gaps)
+    kept = gaps[np.isfinite(gaps[:, 0]), 0]
+    assert scale.mean[0] == pytest.approx(kept.mean())
+    assert scale.std[0] == pytest.approx(kept.std())
+    assert (scale.mean[2], scale.std[2]) == (0.0, 1.0)  # nothing known: left as it is
+    assert np.array_equal(np.isnan(scale.forward(gaps)), np.isnan(gaps))
+
+
+def test_a_column_that_only_rounding_moves_counts_as_constant() -> None:
+    values = 0.1 + 1e-17 * np.arange(50.0)[:, None] + np.array([[0.0]])
+    scale = PropertyScale.fit(values * 3.0)
+    assert scale.std[0] == 1.0
