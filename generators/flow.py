@@ -1,5 +1,10 @@
 """Conditional latent flow over image, compositions and process at once: the main generator.
 
+A transformer denoises the joint state. Then, for the decoded, discrete image, one Gibbs step
+draws the vectors (compositions, process) anew from their conditional given that image and the
+same requested properties (Geman & Geman 1984): it leaves the joint distribution as it is and
+takes up what the decoder rounded, so that requested values are met closely.
+
 Training pairs are designs with property values, scored by a simulator or predicted by the
 surrogate (a record says which). Rows near the targets are drawn more often; every row is replayed.
 """
@@ -27,12 +32,14 @@ from generators.joint import (
     stack_process,
 )
 from generators.networks.dit import JointTransformer
+from generators.networks.mlp import VectorFlow
 from generators.requests import draw_requests
 from generators.training import checkpoint
-from generators.training.flow_matching import FlowSettings, train_flow
+from generators.training.flow_matching import FlowSettings, train_flow, train_head
 from generators.vae import ImageVAE, VAESettings
 from loop.candidate import Candidate, Origin, Record
 from loop.errors import InvalidInputError
+from loop.features import ImageFeatures
 from loop.library import Library
 from loop.protocols import Progress, silent
 from loop.scaling import PropertyScale
@@ -67,6 +74,9 @@ class JointFlow:
         self.process_scale: Standardiser | None = None
         self.property_scale: PropertyScale | None = None
         self.network: JointTransformer | None = None
+        self.head: VectorFlow | None = None
+        self.image_features: ImageFeatures | None = None
+        self.feature_scale: Standardiser | None = None
         self.near: FloatArray = np.zeros((0, len(self.properties)))  # values of the best rows
 
     # Fitting
@@ -90,25 +100,43 @@ class JointFlow:
             new._prepare(candidates, values, rng, progress)
         else:
             new.network = copy.deepcopy(self.network)
-        states = new._states(candidates)
+            new.head = copy.deepcopy(self.head)
         assert new.property_scale is not None
         conditions = new.property_scale.forward(values)
         weights, nearest = new._weights(values)
         new.near = values[nearest]
+        rows_kept = new._image_rows(weights, rng)
+        states = new._states([candidates[i] for i in rows_kept])
+        common: dict[str, Any] = {
+            "asked": [k in self.targets.properties for k in self.properties],
+            "settings": self.settings,
+            "fresh": fresh,
+            "device": self.device,
+            "rng": rng,
+            "progress": progress,
+        }
         assert new.network is not None
         train_flow(
             new.network,
             states,
-            conditions,
-            weights,
-            asked=[k in self.targets.properties for k in self.properties],
-            settings=self.settings,
-            fresh=fresh,
-            device=self.device,
-            rng=rng,
-            progress=progress,
+            conditions[rows_kept],
+            weights[rows_kept] / weights[rows_kept].sum(),
+            **common,
         )
+        if new.head is not None:
+            vectors = new._vectors(candidates)
+            context = new._context(candidates)
+            train_head(new.head, vectors, context, conditions, weights, **common)
         return new
+
+    def _image_rows(self, weights: FloatArray, rng: np.random.Generator) -> NDArray[np.intp]:
+        """Rows whose images are worth encoding: the most often drawn, then others at random."""
+        n, limit = len(weights), self.settings.image_rows
+        if n <= limit:
+            return np.arange(n)
+        order = np.argsort(-weights, kind="stable")
+        first = order[: limit // 3]
+        return np.concatenate([first, rng.permutation(order[limit // 3 :])[: limit - len(first)]])
 
     def _prepare(
         self,
@@ -135,6 +163,24 @@ class JointFlow:
         self.property_scale = PropertyScale.fit(values)
         torch.manual_seed(int(rng.integers(2**63)))  # initial weights
         self.network = self._network(latent_shape)
+        if space.image_shape is not None and len(space.phases) > 1:
+            images = stack_images(candidates).numpy()
+            self.image_features = ImageFeatures.fit(images, len(space.phases))
+            self.feature_scale = Standardiser.fit(self.image_features.transform(images[:4096]))
+        self.head = self._head(self.network)
+
+    def _head(self, network: JointTransformer) -> VectorFlow | None:
+        if not network.vector_sizes:
+            return None
+        s = self.settings
+        context = 0 if self.feature_scale is None else len(self.feature_scale.mean)
+        return VectorFlow(
+            size=sum(network.vector_sizes),
+            context=context,
+            properties=len(self.properties),
+            width=s.head_width,
+            depth=s.head_depth,
+        ).to(self.device)
 
     def _network(self, latent_shape: tuple[int, int, int] | None) -> JointTransformer:
         space, s = self.space, self.settings
@@ -155,6 +201,11 @@ class JointFlow:
         parts: list[Tensor] = []
         if self.vae is not None:
             parts.append(self.vae.encode(stack_images(candidates)).flatten(1).cpu())
+        return torch.cat([*parts, self._vectors(candidates)], dim=1)
+
+    def _vectors(self, candidates: list[Candidate]) -> Tensor:
+        """(n, v) coded compositions and process variables; v may be 0."""
+        parts: list[Tensor] = [torch.zeros(len(candidates), 0)]
         if self.code is not None:
             coded = self.code.encode(stack_compositions(candidates))
             parts.append(torch.from_numpy(coded).float().flatten(1))
@@ -162,6 +213,18 @@ class JointFlow:
             process = stack_process(candidates, tuple(self.space.process))
             parts.append(torch.from_numpy(self.process_scale.forward(process)).float())
         return torch.cat(parts, dim=1)
+
+    def _context(self, candidates: list[Candidate]) -> Tensor:
+        """(n, f) standardised features of the candidates' images; f is 0 without images."""
+        if self.image_features is None:
+            return torch.zeros(len(candidates), 0)
+        return self._image_context(stack_images(candidates).numpy())
+
+    def _image_context(self, images: NDArray[np.uint8]) -> Tensor:
+        assert self.image_features is not None
+        assert self.feature_scale is not None
+        features = self.image_features.transform(images)
+        return torch.from_numpy(self.feature_scale.forward(features)).float()
 
     def _weights(self, values: FloatArray) -> tuple[FloatArray, NDArray[np.intp]]:
         """Drawing probabilities (n,) and the rows nearest to the targets.
@@ -216,16 +279,46 @@ class JointFlow:
         known = torch.from_numpy(np.isfinite(requests)).to(self.device)
         y = torch.from_numpy(np.nan_to_num(self.property_scale.forward(requests))).float()
         y = y.to(self.device)
-        noise = torch.randn(
-            len(requests), network.state_size, generator=checkpoint.torch_generator(rng)
-        ).to(self.device)
+        source = checkpoint.torch_generator(rng)
+        noise = torch.randn(len(requests), network.state_size, generator=source).to(self.device)
         states = []
         for start in range(0, len(requests), 256):
             rows = slice(start, start + 256)
             velocity = self._velocity(network, y[rows], known[rows], guidance)
             times = uniform_times(self.settings.sample_steps).to(self.device)
             states.append(heun(velocity, noise[rows], times))
-        return self._candidates(torch.cat(states), requests, guidance)
+        latent, vectors = torch.cat(states).split(
+            [network.latent_size, network.state_size - network.latent_size], dim=1
+        )
+        images = None
+        if self.vae is not None and network.latent_shape is not None:
+            images = self.vae.decode(latent.reshape(-1, *network.latent_shape))
+        if self.head is not None:
+            context = torch.zeros(len(requests), 0)
+            if self.image_features is not None and images is not None:
+                context = self._image_context(images)
+            noise = torch.randn(vectors.shape, generator=source).to(self.device)
+            vectors = self._redraw(self.head, noise, context.to(self.device), y, known, guidance)
+        return self._candidates(images, vectors, requests, guidance)
+
+    def _redraw(
+        self,
+        head: VectorFlow,
+        noise: Tensor,
+        context: Tensor,
+        y: Tensor,
+        known: Tensor,
+        guidance: float,
+    ) -> Tensor:
+        """Vectors (n, v) from their conditional given the image's features."""
+        nothing = torch.zeros_like(known)
+        velocity = classifier_free(
+            lambda x, t: head(x, t, context, y, nothing),
+            lambda x, t: head(x, t, context, y, known),
+            guidance,
+        )
+        times = uniform_times(self.settings.head_sample_steps).to(self.device)
+        return heun(velocity, noise, times)
 
     def _velocity(
         self, network: JointTransformer, y: Tensor, known: Tensor, guidance: float
@@ -242,13 +335,15 @@ class JointFlow:
             raise InvalidInputError("joint-flow is not trained; call fit(records) first")
         return self.network
 
-    def _candidates(self, states: Tensor, requests: FloatArray, guidance: float) -> list[Candidate]:
-        network = self._trained()
+    def _candidates(
+        self,
+        images: NDArray[np.uint8] | None,
+        states: Tensor,
+        requests: FloatArray,
+        guidance: float,
+    ) -> list[Candidate]:
         space = self.space
-        latent, *vectors = states.split([network.latent_size, *network.vector_sizes], dim=1)
-        images = None
-        if self.vae is not None and network.latent_shape is not None:
-            images = self.vae.decode(latent.reshape(-1, *network.latent_shape))
+        vectors = states.split(list(self._trained().vector_sizes), dim=1)
         compositions = None
         if self.code is not None:
             coded = torch.stack(vectors[: len(space.phases)], dim=1).cpu().double().numpy()
@@ -283,11 +378,17 @@ class JointFlow:
         """Weights and scales into ``folder/<sha256>.safetensors``; returns hash and path."""
         network = self._trained()
         tensors = {f"flow.{k}": v for k, v in network.state_dict().items()}
+        if self.head is not None:
+            tensors |= {f"head.{k}": v for k, v in self.head.state_dict().items()}
+        if self.image_features is not None:
+            for key in ("mean", "axes"):
+                array = np.ascontiguousarray(getattr(self.image_features, key))
+                tensors[f"features.{key}"] = torch.from_numpy(array)
         tensors["near"] = torch.from_numpy(np.ascontiguousarray(self.near))
         if self.vae is not None:
             tensors |= self.vae.tensors()
         arrays: dict[str, Any] = {"code": self.code, "process": self.process_scale}
-        arrays["property"] = self.property_scale
+        arrays |= {"property": self.property_scale, "context": self.feature_scale}
         for name, part in arrays.items():
             if part is not None:
                 for key, array in asdict(part).items():
@@ -299,6 +400,7 @@ class JointFlow:
             "phases": self.space.phases,
             "elements": self.space.elements,
             "latent_shape": network.latent_shape,
+            "lag": None if self.image_features is None else self.image_features.lag,
             "data_hash": self.library.data_hash,
         }
         return checkpoint.save(folder, tensors, card)
@@ -324,7 +426,7 @@ class JointFlow:
         vae_settings = VAESettings(**settings.pop("vae"))
         new = copy.copy(self)
         # Sizes come from the file, training lengths from the campaign.
-        sizes = {k: settings[k] for k in ("width", "depth", "heads")}
+        sizes = {k: settings[k] for k in ("width", "depth", "heads", "head_width", "head_depth")}
         new.settings = replace(self.settings, **sizes, vae=vae_settings)
 
         def part(name: str) -> dict[str, NDArray[Any]]:
@@ -344,5 +446,14 @@ class JointFlow:
             {k.removeprefix("flow."): v for k, v in tensors.items() if k.startswith("flow.")}
         )
         new.network.eval()
+        if features := part("features"):
+            new.image_features = ImageFeatures(len(self.space.phases), card["lag"], **features)
+            new.feature_scale = Standardiser(**part("context"))
+        new.head = new._head(new.network)
+        if new.head is not None:
+            new.head.load_state_dict(
+                {k.removeprefix("head."): v for k, v in tensors.items() if k.startswith("head.")}
+            )
+            new.head.eval()
         new.near = tensors["near"].numpy()
         return new

@@ -17,7 +17,7 @@ class FourierFeatures(nn.Module):
 
     frequencies: Tensor
 
-    def __init__(self, n: int = 8, *, period: float = 16.0) -> None:
+    def __init__(self, n: int = 6, *, period: float = 16.0) -> None:
         super().__init__()
         self.register_buffer("frequencies", 2 * math.pi / period * 2.0 ** torch.arange(n))
 
