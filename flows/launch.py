@@ -46,7 +46,9 @@ def run_campaign(
     key = Key.of(**given)
     hold(key, session)
     try:
+        session.progress("start workflow engine", 0, 1)
         with engine(home, verbose=verbose):
+            session.progress("start workflow engine", 1, 1)
             from prefect.exceptions import TerminationSignal
 
             from flows.campaign import run_campaign as play

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from interface import cli_make, cli_read, cli_run, cli_schedule
-from interface.cli_common import DEBUG_VARIABLE
+from interface.cli_common import DEBUG_VARIABLE, FLAG
 
 app = typer.Typer(
     name="spinodal",
@@ -46,11 +46,18 @@ def _options(
     show_version: Annotated[  # noqa: ARG001 - its callback has acted already
         bool,
         typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
+            "--version",
+            metavar=FLAG,
+            callback=_print_version,
+            is_eager=True,
+            help="Show the version and exit.",
         ),
     ] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", help=f"Show tracebacks (as {DEBUG_VARIABLE}=1 does).")
+        bool,
+        typer.Option(
+            "--debug", metavar=FLAG, help=f"Show tracebacks (as {DEBUG_VARIABLE}=1 does)."
+        ),
     ] = False,
 ) -> None:
     if debug:

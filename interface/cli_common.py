@@ -27,6 +27,8 @@ LEDGER_VARIABLE = "SPINODAL_LEDGER"
 DEBUG_VARIABLE = "SPINODAL_DEBUG"
 RUNS = Path("runs")
 
+FLAG = ""  # a flag takes no value; typer would print <bool> after it
+
 EXIT_BUG = 1
 EXIT_USER = 2
 EXIT_INTERRUPTED = 130
@@ -43,7 +45,8 @@ LedgerOption = Annotated[
     ),
 ]
 JsonOption = Annotated[
-    bool, typer.Option("--json", help="One JSON document on stdout, progress on stderr.")
+    bool,
+    typer.Option("--json", metavar=FLAG, help="One JSON document on stdout, progress on stderr."),
 ]
 CampaignOption = Annotated[
     str | None,

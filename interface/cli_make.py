@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterable
 from enum import StrEnum
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from interface.cli_common import (
+    FLAG,
     CampaignOption,
     JsonOption,
     LedgerOption,
@@ -179,13 +181,21 @@ def _described(case: Case) -> dict[str, Any]:
     }
 
 
+def free_port(host: str) -> int:
+    """A port that nothing listens on."""
+    with socket.create_server((host, 0)) as found:
+        return int(found.getsockname()[1])
+
+
 @guarded
 def serve(
     port: Annotated[int, typer.Option("--port", metavar="N", min=0, max=65535)] = 8080,
     host: Annotated[
         str, typer.Option("--host", metavar="ADDRESS", help="Others than loopback are open to all.")
     ] = "127.0.0.1",
-    show: Annotated[bool, typer.Option("--show", help="Open the page in the browser.")] = False,
+    show: Annotated[
+        bool, typer.Option("--show", metavar=FLAG, help="Open the page in the browser.")
+    ] = False,
     ledger: LedgerOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -194,6 +204,7 @@ def serve(
         url = opened.url
     from interface.dashboard import serve as start
 
+    port = port or free_port(host)
     if as_json:
         print_json({"page": f"http://{host}:{port}/", "api": f"http://{host}:{port}/docs"})
     else:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from interface.cli_common import (
+    FLAG,
     CampaignOption,
     JsonOption,
     LedgerOption,
@@ -103,7 +104,9 @@ def query(
         ),
     ] = "",
     sort: Annotated[str | None, typer.Option("--sort", metavar="FIELD")] = None,
-    descending: Annotated[bool, typer.Option("--desc", help="Largest first.")] = False,
+    descending: Annotated[
+        bool, typer.Option("--desc", metavar=FLAG, help="Largest first.")
+    ] = False,
     limit: Annotated[int | None, typer.Option("--limit", metavar="N")] = None,
     columns: Annotated[
         str | None,

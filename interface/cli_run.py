@@ -16,6 +16,7 @@ import typer
 
 from interface.cli_common import (
     EXIT_TERMINATED,
+    FLAG,
     JsonOption,
     LedgerOption,
     StoppedError,
@@ -39,18 +40,18 @@ if TYPE_CHECKING:
 GALLERY_SIZE = 12
 STARTED_FILE = "started.json"
 RESUMED_SETTINGS = ("rounds", "budget", "stop_hits", "stagnation_rounds", "control_arms")
-ROUND_COLUMNS = (
-    "round",
-    "arm",
-    "evaluated",
-    "hits",
-    "hit_rate",
-    "hits_total",
-    "distinct_hits_total",
-    "best_distance",
-    "evaluated_total",
-    "seconds",
-)
+ROUND_COLUMNS = {
+    "round": "round",
+    "arm": "arm",
+    "evaluated": "scored",
+    "hits": "hits",
+    "hit_rate": "hits, %",
+    "hits_total": "all hits",
+    "distinct_hits_total": "distinct",
+    "best_distance": "nearest",
+    "evaluated_total": "all scored",
+    "seconds": "time, s",
+}
 
 CampaignArgument = Annotated[
     str, typer.Argument(metavar="CAMPAIGN", help="A campaign.toml or the folder that has one.")
@@ -67,7 +68,10 @@ ArmsOption = Annotated[
     typer.Option("--arms", metavar="A,B", help="Arms to run: loop, and of random, mutation."),
 ]
 PlainOption = Annotated[
-    bool, typer.Option("--plain", help="Run in this process alone, without the workflow engine.")
+    bool,
+    typer.Option(
+        "--plain", metavar=FLAG, help="Run in this process alone, without the workflow engine."
+    ),
 ]
 DeviceOption = Annotated[
     str | None, typer.Option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N.")
@@ -76,7 +80,7 @@ ThreadsOption = Annotated[
     int | None, typer.Option("--threads", metavar="N", help="CPU threads to compute with.")
 ]
 VerboseOption = Annotated[
-    bool, typer.Option("--verbose", help="Show the workflow engine's log as well.")
+    bool, typer.Option("--verbose", metavar=FLAG, help="Show the workflow engine's log as well.")
 ]
 
 
@@ -278,8 +282,12 @@ def _report(session: Session, reason: str | None, seconds: float, *, as_json: bo
 
 def print_rounds(rounds: pd.DataFrame, *, title: str) -> None:
     """The table of rounds, all arms side by side within each round."""
-    columns = [name for name in ROUND_COLUMNS if name in rounds.columns]
-    print_table(columns, rows(rounds), title=title)
+    columns = {key: name for key, name in ROUND_COLUMNS.items() if key in rounds.columns}
+    lines = rows(rounds)
+    for line in lines:
+        if line.get("hit_rate") is not None:
+            line["hit_rate"] = round(100 * line["hit_rate"], 1)
+    print_table(columns, lines, title=title)
 
 
 def _draw_gallery(session: Session, best: list[Record], path: Path) -> Path | None:

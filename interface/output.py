@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-PLAIN_WIDTH = 240  # columns of a table that goes to a file or pipe
+HEADING_WIDTH = 8  # of a heading's line where room is scarce
+SHORT_CELL = 16  # what is not longer is not folded
 
 
 def plain(value: Any) -> Any:
@@ -67,23 +69,56 @@ def cell(value: Any) -> str:
     return harmless(str(value))
 
 
+def _broken(name: str, width: int) -> str:
+    """A heading on several lines, broken after underscores where it is longer than ``width``."""
+    lines = [""]
+    for part in re.findall(r"[^_]*_|[^_]+$", name):
+        if lines[-1] and len(lines[-1]) + len(part) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
+
+
 def print_table(
-    columns: Sequence[str], lines: Iterable[Mapping[str, Any]], *, title: str | None = None
+    columns: Sequence[str] | Mapping[str, str],
+    lines: Iterable[Mapping[str, Any]],
+    *,
+    title: str | None = None,
 ) -> None:
-    """A table on stdout; numbers to the right, nothing cut off when it goes to a pipe."""
+    """A table on stdout; numbers to the right, nothing cut off when it goes to a pipe.
+
+    ``columns``: the keys of the lines that are shown, or key -> heading.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    lines = list(lines)
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    lines = [{name: plain(line.get(name)) for name in columns} for line in lines]
+    headings = columns if isinstance(columns, Mapping) else {name: name for name in columns}
+    cells = {name: [cell(line[name]) for line in lines] for name in columns}
+    natural = sum(max(map(len, [headings[n], *cells[n]]), default=0) + 2 for n in columns) + 1
+    # Where it goes to a file or pipe there is all the room it needs.
+    console = Console(width=None if sys.stdout.isatty() else max(natural, 20), highlight=False)
+    scarce = natural > console.width
+    shown = {n: _broken(headings[n], HEADING_WIDTH) if scarce else headings[n] for n in columns}
+    # Short cells stay whole and long text folds, if that leaves room for every column.
+    needed = {
+        n: max((min(len(text), SHORT_CELL) for text in [*shown[n].split(), *cells[n]]), default=1)
+        for n in columns
+    }
+    fits = sum(width + 2 for width in needed.values()) < console.width
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in columns:
-        numeric = any(isinstance(plain(line.get(name)), (int, float)) for line in lines)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
-    for line in lines:
-        table.add_row(*(Text(cell(line.get(name))) for name in columns))
-    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
+        numeric = any(isinstance(line[name], (int, float)) for line in lines)
+        table.add_column(
+            shown[name],
+            justify="right" if numeric else "left",
+            overflow="fold",
+            min_width=needed[name] if fits else None,
+        )
+    for row in zip(*cells.values(), strict=True):
+        table.add_row(*map(Text, row))
     with console.capture() as captured:
         console.print(table)
     # Cells are padded to their column; nothing after the last one is worth keeping.
@@ -93,8 +128,10 @@ def print_table(
 
 def print_frame(frame: pd.DataFrame, *, title: str | None = None) -> None:
     """A frame as a table on stdout; columns without any value are left out."""
-    kept = frame.dropna(axis="columns", how="all") if len(frame) else frame
-    print_table([str(name) for name in kept.columns], rows(kept), title=title)
+    lines = rows(frame)
+    names = [str(name) for name in frame.columns]
+    kept = [name for name in names if not lines or any(cell(line[name]) for line in lines)]
+    print_table(kept, lines, title=title)
 
 
 def note(text: str) -> None:
