@@ -19,7 +19,7 @@ ELEMENTS = ("Ni", "Al", "Cr", "Re")
 WEIGHTS = np.array([8.9, 2.7, 7.2, 21.0])
 PROPERTIES = ("density", "fraction")
 BOUNDS = {"Ni": (0.4, 0.9), "Al": (0.02, 0.3), "Cr": (0.05, 0.4), "Re": (0.0, 0.1)}
-TARGETS = Targets((Range("density", 7.6, 7.9), Value("fraction", 0.5, 0.02)))
+TARGETS = Targets((Range("density", 8.0, 8.3), Value("fraction", 0.5, 0.02)))
 
 SPACES = {
     "image and compositions": DesignSpace(
