@@ -122,7 +122,12 @@ class Session:
     # Stages
 
     def prepare(self) -> None:
-        """Plan the seeds: library designs scored before the first round, shared by all arms."""
+        """Plan the seeds: library designs scored before the first round, shared by all arms.
+
+        A campaign that had stopped and may go on is taken up again.
+        """
+        if self.stop_reason() is None:
+            self.ledger.finish(self.campaign_id, None)
         if self.ledger.is_planned(self.campaign_id, SEED_ARM, 0):
             return
         rng = stage_rng(self.campaign.seed, SEED_ARM, 0, "draw")

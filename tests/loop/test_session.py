@@ -1,0 +1,348 @@
+"""A session's stages, budgets and stop rules, on alloys with a closed-form property.
+
+Killing, resuming and running without the workflow engine: ``test_session_resume``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from generators.baseline import LibraryDraw, Mutation
+from loop.campaign import (
+    Campaign,
+    CampaignSection,
+    ComputeSection,
+    GeneratorSection,
+    LoopSection,
+    SimulatorsSection,
+)
+from loop.candidate import Candidate, Outcome, Record
+from loop.errors import InvalidCampaignError, LedgerError
+from loop.ledger import Ledger
+from loop.library import Library
+from loop.protocols import Generator, Simulator
+from loop.session import Session
+from loop.summary import LOOP_ARM, SEED_ARM
+from loop.targets import Maximise, Targets
+from tests import libraries
+
+SPACE = libraries.SPACES["compositions"]
+LIBRARY = libraries.library(SPACE)
+TARGETS = libraries.targets(SPACE)
+
+
+class Rule:
+    """The closed-form property as a simulator. ``broken``: from which density on it raises."""
+
+    name = "rule"
+    version = "1"
+    outputs: Mapping[str, str] = {"density": "g/cm3"}
+
+    def __init__(self, broken: float = np.inf) -> None:
+        self.broken = broken
+        self.calls: list[int] = []
+
+    def evaluate(self, candidates: Sequence[Candidate]) -> list[Outcome]:
+        self.calls.append(len(candidates))
+        values = [libraries.rule(c) for c in candidates]
+        if any(v["density"] >= self.broken for v in values):
+            raise ArithmeticError("too dense")
+        return [Outcome("ok", v) for v in values]
+
+
+class Nearest:
+    """A warm-starting generator without weights to keep: each fit adds to what it knows."""
+
+    name = "nearest"
+
+    def __init__(self) -> None:
+        self.seen: list[Candidate] = []
+
+    def fit(self, records: Sequence[Record], **_: Any) -> Nearest:
+        new = Nearest()
+        new.seen = self.seen + [r.candidate for r in records]
+        return new
+
+    def propose(
+        self, n: int, targets: Targets | None = None, *, guidance: float, rng: np.random.Generator
+    ) -> list[Candidate]:
+        mutation = Mutation(SPACE, LIBRARY, TARGETS)
+        mutation.parents = self.seen[-20:] + self.seen[: len(self.seen) // 2]
+        return mutation.propose(n, rng=rng)
+
+
+def campaign(targets: Targets = TARGETS, **loop: Any) -> Campaign:
+    settings = LoopSection.model_validate(
+        {"rounds": 2, "batch": 6, "seeds": 20, "library": 40, "pool": 30, "chunk": 4, **loop}
+    )
+    return Campaign(
+        folder=Path(),
+        info=CampaignSection(name="alloys", seed=4),
+        space=SPACE,
+        images=None,
+        compositions=None,
+        targets=targets,
+        simulators=SimulatorsSection(use=("rule",)),
+        generator=GeneratorSection(),
+        loop=settings,
+        compute=ComputeSection(threads=1),
+        settings={"campaign": {"name": "alloys"}, "loop": settings.model_dump(mode="json")},
+    )
+
+
+def session(
+    folder: Path,
+    *,
+    generators: Mapping[str, Generator] | None = None,
+    simulators: Sequence[Simulator] | None = None,
+    targets: Targets = TARGETS,
+    library: Library = LIBRARY,
+    **loop: Any,
+) -> Session:
+    arms: Mapping[str, Generator] = generators or {
+        LOOP_ARM: Mutation(SPACE, library, targets),
+        "random": LibraryDraw(library),
+    }
+    return Session(
+        campaign(targets, **loop),
+        Ledger.open(folder / "ledger.db"),
+        library=library,
+        generators=arms,
+        simulators=simulators or [Rule()],
+        checkpoints=folder / "checkpoints",
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Session:
+    found = session(tmp_path_factory.mktemp("finished"))
+    assert found.run() == "rounds: all 2 are done"
+    return found
+
+
+def test_every_arm_is_recorded_in_every_round(finished: Session) -> None:
+    rounds = finished.ledger.rounds(finished.campaign_id)
+    found = {(row.round, row.arm): row.evaluated for row in rounds.itertuples()}
+    assert found == {
+        (0, "seed"): 20,
+        (1, "loop"): 6,
+        (1, "random"): 6,
+        (2, "loop"): 6,
+        (2, "random"): 6,
+    }
+    assert finished.ledger.finished(finished.campaign_id) == "rounds: all 2 are done"
+    assert finished.next_round() == 3
+
+
+def test_seeds_are_valid_library_designs(finished: Session) -> None:
+    seeds = finished.ledger.planned(finished.campaign_id, SEED_ARM, 0)
+    assert len({c.id for c in seeds}) == 20
+    assert {c.origin.source for c in seeds} == {"library"}
+    assert all(SPACE.violations(c) == [] for c in seeds)
+
+
+@pytest.mark.parametrize("arm", ["loop", "random"])
+def test_an_arm_knows_the_seeds_and_its_own_earlier_rounds(finished: Session, arm: str) -> None:
+    known = finished.records(arm, 2)
+    assert {(r.arm, r.round) for r in known} == {("seed", 0), (arm, 1)}
+    assert len(known) == 26
+    assert {(r.arm, r.round) for r in finished.records(arm, 1)} == {("seed", 0)}
+
+
+@pytest.mark.parametrize("arm", ["loop", "random"])
+def test_no_arm_evaluates_a_design_twice(finished: Session, arm: str) -> None:
+    ids = [r.candidate.id for r in finished.records(arm, 3)]
+    assert len(ids) == len(set(ids))
+
+
+def test_outcomes_are_the_simulators(finished: Session) -> None:
+    for record in finished.records("loop", 3):
+        assert record.outcome.values == libraries.rule(record.candidate)
+        assert (record.simulator, record.version) == ("rule", "1")
+
+
+def test_predictions_are_kept_with_the_batch(finished: Session) -> None:
+    """The surrogate has seen a linear property: it predicts what is then found."""
+    batch = finished.ledger.predictions(finished.campaign_id, "loop", 2)
+    records = finished.ledger.records(finished.campaign_id, arms=["loop"], rounds=[2])
+    for predicted, record in zip(batch, records, strict=True):
+        assert predicted is not None
+        assert predicted["density"]["mean"] == pytest.approx(
+            record.outcome.values["density"], abs=0.02
+        )
+
+
+def test_a_repeated_stage_does_nothing(finished: Session) -> None:
+    before = finished.ledger.evaluations(finished.campaign_id)
+    finished.prepare()
+    assert finished.plan("loop", 2) == 6
+    assert finished.chunks("loop", 2) == []
+    assert finished.evaluate("loop", 2, 0) == 0
+    assert finished.finish_round("loop", 2).hits_total >= 0
+    assert finished.ledger.evaluations(finished.campaign_id).equals(before)
+
+
+def test_a_chunk_is_evaluated_once_and_alone(tmp_path: Path) -> None:
+    rule = Rule()
+    found = session(tmp_path, simulators=[rule])
+    found.prepare()
+    assert found.chunks(SEED_ARM, 0) == [0, 1, 2, 3, 4]
+    assert found.evaluate(SEED_ARM, 0, 3) == 4
+    assert found.chunks(SEED_ARM, 0) == [0, 1, 2, 4]
+    assert found.evaluate(SEED_ARM, 0, 3) == 0
+    assert rule.calls == [4]
+    pending = found.ledger.pending(found.campaign_id, SEED_ARM, 0)
+    assert pending == [i for i in range(20) if i // 4 != 3]
+
+
+def test_a_broken_simulator_does_not_stop_the_campaign(tmp_path: Path) -> None:
+    densities = sorted(libraries.rule(c)["density"] for c in LIBRARY.draw(400, rng=_rng()))
+    found = session(tmp_path, simulators=[Rule(broken=densities[280])], rounds=1)
+    assert found.run().startswith("rounds")
+    records = found.records("loop", 2)
+    failed = [r for r in records if r.outcome.status == "failed"]
+    assert failed
+    for r in records:
+        dense = libraries.rule(r.candidate)["density"] >= densities[280]
+        assert (r.outcome.status == "failed") == dense
+        assert dense == (r.outcome.reason == "rule raised ArithmeticError: too dense")
+
+
+def test_a_campaign_in_which_nothing_works_says_so(tmp_path: Path) -> None:
+    with pytest.raises(LedgerError, match="no evaluation so far was ok; look at the reasons"):
+        session(tmp_path, simulators=[Rule(broken=0.0)]).run()
+
+
+def test_an_unknown_property_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidCampaignError, match="did you mean 'density'"):
+        session(tmp_path, targets=Targets((Maximise("densitie"),)))
+
+
+# Stop rules
+
+
+def sizes(found: Session, arm: str = "loop") -> list[int]:
+    rounds = found.ledger.rounds(found.campaign_id, arm).sort_values("round")
+    return [int(n) for n in rounds["evaluated"]]
+
+
+def test_a_budget_is_used_up_and_not_exceeded(tmp_path: Path) -> None:
+    found = session(tmp_path, rounds=9, budget=8)
+    assert found.run() == "budget: 8 evaluations are used"
+    assert sizes(found) == sizes(found, "random") == [6, 2]
+
+
+def test_enough_hits_stop_it(tmp_path: Path) -> None:
+    found = session(tmp_path, rounds=9, stop_hits=7)
+    reason = found.run()
+    rounds = found.ledger.rounds(found.campaign_id, "loop").sort_values("round")
+    totals = [int(n) for n in rounds["hits_total"]]
+    assert reason == f"enough hits: {totals[-1]} of 7 asked for"
+    assert totals[-1] >= 7 > ([0, *totals])[-2]
+
+
+def played(found: Session, best: Sequence[float], hits: Sequence[int]) -> None:
+    """Put rounds with such figures on record for every arm."""
+    for index, (distance, total) in enumerate(zip(best, hits, strict=True), start=1):
+        for arm in found.arms:
+            mine = {"best_distance": distance, "hits_total": total} if arm == "loop" else {}
+            summary = {"best_distance": 0.0, "hits_total": 99, "evaluated_total": 6 * index}
+            found.ledger.add_round(found.campaign_id, arm, index, {**summary, **mine})
+
+
+@pytest.mark.parametrize(
+    ("best", "hits", "stops"),
+    [
+        ([3.0, 3.0, 3.0], [0, 0, 0], True),
+        ([3.0, 3.0], [0, 0], False),  # two rounds to compare with the one before them
+        ([3.0, 3.0, 2.9], [0, 0, 0], False),
+        ([3.0, 2.0, 2.0], [0, 0, 0], False),
+        ([3.0, 2.0, 2.0, 2.0], [0, 0, 0, 0], True),
+        ([0.0, 0.0, 0.0], [1, 1, 2], False),
+        ([0.0, 0.0, 0.0], [2, 2, 2], True),
+    ],
+)
+def test_stagnation(tmp_path: Path, best: list[float], hits: list[int], stops: bool) -> None:
+    found = session(tmp_path, rounds=9, stagnation_rounds=2)
+    played(found, best, hits)
+    expected = "stagnation: nothing better in 2 rounds" if stops else None
+    assert found.stop_reason() == expected
+
+
+def test_the_generative_arm_decides_but_no_round_is_left_half_done(tmp_path: Path) -> None:
+    found = session(tmp_path, rounds=9, stop_hits=5)
+    played(found, [1.0], [0])
+    found.ledger.add_round(found.campaign_id, "loop", 2, {"hits_total": 5, "evaluated_total": 12})
+    assert (found.next_round(), found.stop_reason()) == (2, None)
+    found.ledger.add_round(found.campaign_id, "random", 2, {"hits_total": 0})
+    assert (found.next_round(), found.stop_reason()) == (3, "enough hits: 5 of 5 asked for")
+
+
+def test_more_rounds_take_a_finished_campaign_up_again(tmp_path: Path) -> None:
+    """And what is on record then does not say finished any more until it is."""
+    first = session(tmp_path, rounds=1)
+    assert first.run() == "rounds: all 1 are done"
+    first.ledger.close()
+    second = session(tmp_path, rounds=2)
+    seen = []
+    second.run(lambda _: seen.append(second.ledger.finished(second.campaign_id)))
+    assert seen == [None]
+    assert second.ledger.finished(second.campaign_id) == "rounds: all 2 are done"
+
+
+def test_designs_run_out(tmp_path: Path) -> None:
+    """Where the table's rows are the only source, rounds go on without designs."""
+    small = libraries.library(SPACE, rows=30)
+    found = session(
+        tmp_path, library=small, generators={LOOP_ARM: LibraryDraw(small)}, seeds=28, rounds=2
+    )
+    assert found.run() == "rounds: all 2 are done"
+    assert sum(sizes(found)) <= 30 - len(found.ledger.planned(found.campaign_id, SEED_ARM, 0))
+    assert sizes(found)[-1] == 0
+
+
+# Resuming
+
+
+def _rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def all_found(found: Session) -> list[tuple[Any, ...]]:
+    records = found.ledger.records(found.campaign_id)
+    return [(r.arm, r.round, r.candidate.id, dict(r.outcome.values)) for r in records]
+
+
+def test_a_generator_without_weights_resumes_to_the_same_designs(tmp_path: Path) -> None:
+    """Though it warm-starts, which only a process that lives through would remember."""
+    arms: Mapping[str, Generator] = {LOOP_ARM: Nearest()}
+    whole = session(tmp_path, generators=arms, rounds=3)
+    whole.run()
+    (tmp_path / "pieces").mkdir()
+    for rounds in (1, 2, 3):
+        pieces = session(tmp_path / "pieces", generators=arms, rounds=rounds)
+        pieces.run()
+        pieces.ledger.close()
+    assert all_found(session(tmp_path / "pieces", generators=arms)) == all_found(whole)
+
+
+def test_a_second_run_at_the_same_time_is_refused(tmp_path: Path) -> None:
+    first, second = session(tmp_path), session(tmp_path)
+    with (
+        first.ledger.claim(first.campaign_id),
+        pytest.raises(LedgerError, match="campaign 'alloys'"),
+    ):
+        second.run()
+    assert second.ledger.evaluations(second.campaign_id).empty
+    assert second.run().startswith("rounds")
+
+
+def test_a_campaign_with_other_settings_is_refused(tmp_path: Path) -> None:
+    session(tmp_path).ledger.close()
+    with pytest.raises(LedgerError, match="batch was 6, is 7"):
+        session(tmp_path, batch=7)
