@@ -13,6 +13,7 @@ from typing import Any
 
 from flows.sessions import LEDGER_VARIABLE, Key, hold, release
 from flows.settings import engine
+from loop.errors import SpinodalError
 from loop.ledger import Ledger
 from loop.session import Session
 
@@ -49,6 +50,7 @@ def run_campaign(
         session.progress("start workflow engine", 0, 1)
         with engine(home, verbose=verbose):
             session.progress("start workflow engine", 1, 1)
+            from httpx import TransportError
             from prefect.exceptions import TerminationSignal
 
             from flows.campaign import run_campaign as play
@@ -57,6 +59,11 @@ def run_campaign(
                 play(**given)
             except TerminationSignal:
                 raise KeyboardInterrupt from None
+            except TransportError as error:
+                raise SpinodalError(
+                    f"the workflow server went away ({error}); the ledger has everything up to "
+                    "here: resume, or go on without it: spinodal resume --plain"
+                ) from None
     finally:
         release(key)
 

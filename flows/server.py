@@ -27,6 +27,21 @@ STOP_SECONDS = 10.0
 LOG_NAME = "server.log"
 
 
+def check_reachable(url: str) -> None:
+    """Raises SpinodalError when nothing answers at a server's address."""
+    try:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=10.0):
+            pass
+    except urllib.error.HTTPError:
+        pass  # it answers; what it allows is between it and the engine
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise SpinodalError(
+            f"no workflow server answers at PREFECT_API_URL {url} ({reason}); start it, unset the "
+            "variable to use a private one, or run without: spinodal run --plain"
+        ) from None
+
+
 class PrivateServer:
     """Context manager around the child process; ``url`` is the address of its API."""
 

@@ -54,14 +54,15 @@ def engine(home: Path, *, services: bool = False, verbose: bool = False) -> Iter
 
     ``home``: folder for the private server's database. ``services``: whether that server
     also has to fire schedules. Must be entered before prefect is imported.
-    Raises SpinodalError when the server does not start.
+    Raises SpinodalError when the server does not start, or the user's does not answer.
     """
-    from flows.server import PrivateServer
+    from flows.server import PrivateServer, check_reachable
 
     added = environment(home, verbose=verbose)
     os.environ.update(added)
     try:
         if has_server():
+            check_reachable(os.environ[API_URL])
             yield os.environ[API_URL]
             return
         home.mkdir(parents=True, exist_ok=True)

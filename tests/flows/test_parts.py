@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from flows.launch import parameters
 from flows.sessions import LEDGER_VARIABLE, Key, held, hold, release
 from interface.cli_schedule import check_cron, parse_interval
 from loop.candidate import Candidate
-from loop.errors import InvalidInputError, LedgerError
+from loop.errors import InvalidInputError, LedgerError, SpinodalError
 from loop.ledger import Ledger
 
 
@@ -88,10 +90,16 @@ def test_the_user_s_own_settings_stay(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 
 def test_a_server_of_the_user_s_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
-    with settings.engine(tmp_path / "home") as url:
-        assert url == "http://127.0.0.1:1/api"
-    assert not (tmp_path / "home").exists()
+    home = tmp_path / "home"
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:  # answers 501, but answers
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/api"
+        monkeypatch.setenv("PREFECT_API_URL", address)
+        with settings.engine(home) as url:
+            assert url == address
+    with pytest.raises(SpinodalError, match="no workflow server answers"), settings.engine(home):
+        pass
+    assert not home.exists()
 
 
 def test_keys_travel_as_parameters(tmp_path: Path) -> None:
