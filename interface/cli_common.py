@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -186,8 +187,23 @@ def shown_place(ledger: Ledger) -> str:
         from sqlalchemy import make_url
 
         return make_url(ledger.url).render_as_string(hide_password=True)
+    return from_here(ledger.path)
+
+
+def from_here(path: Path) -> str:
+    """A path as one types it: relative when it lies under the current folder."""
     here = Path.cwd()
-    return str(ledger.path.relative_to(here) if ledger.path.is_relative_to(here) else ledger.path)
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def program() -> str:
+    """What one types to call this program again: a script outside PATH needs its path."""
+    if shutil.which("spinodal"):
+        return "spinodal"
+    script = Path(sys.argv[0])
+    if script.name == "spinodal" and script.is_file():
+        return shlex.quote(from_here(script.absolute()))
+    return f"{shlex.quote(from_here(Path(sys.executable)))} -m spinodal"
 
 
 def option_for(ledger: Ledger) -> str:

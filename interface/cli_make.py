@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import socket
 from collections.abc import Callable, Iterable
 from enum import StrEnum
@@ -15,8 +16,10 @@ from interface.cli_common import (
     CampaignOption,
     JsonOption,
     LedgerOption,
+    from_here,
     guarded,
     open_ledger,
+    program,
 )
 from interface.output import note, print_json, print_table
 
@@ -89,10 +92,10 @@ def new(
     if as_json:
         print_json({"campaign": str(path), "name": campaign.name, "properties": outputs})
         return
-    print(f"{path} is ready. Put your targets into it; properties that are computed:")
+    print(f"{from_here(path)} is ready. Put your targets into it; properties that are computed:")
     for name in outputs:
         print(f"  {name}")
-    print(f"Then: spinodal run {folder}")
+    print(f"Then: {program()} run {shlex.quote(str(folder))}")
 
 
 @guarded

@@ -16,6 +16,7 @@ from interface.cli_common import (
     CampaignOption,
     JsonOption,
     LedgerOption,
+    from_here,
     guarded,
     new_file,
     open_ledger,
@@ -242,11 +243,11 @@ def show(
 
     candidate_figure(candidate, record, picture, targets=targets)
     if as_json:
-        print_json({**_described(candidate), "records": rows(frame), "picture": str(picture)})
+        print_json({**_described(candidate), "records": rows(frame), "picture": from_here(picture)})
         return
     _print_candidate(candidate, record, targets)
     _print_records(frame)
-    print(f"Picture: {picture}")
+    print(f"Picture: {from_here(picture)}")
 
 
 def _name(ledger: Ledger, number: int) -> str:

@@ -22,10 +22,12 @@ from interface.cli_common import (
     StoppedError,
     chosen_ledger,
     default_ledger,
+    from_here,
     guarded,
     option_for,
     overrides,
     place_beside,
+    program,
     shown_place,
 )
 from interface.output import note, print_json, print_table, rows
@@ -176,6 +178,7 @@ def _remembered_path(file: Path, name: str) -> str:
 
 
 def remember_path(session: Session, campaign: str) -> None:
+    """Note beside the ledger where the campaign file lies, so that its name is enough later."""
     file = place_beside(session.ledger, session.campaign.name) / STARTED_FILE
     file.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"campaign": str(Path(campaign).resolve())}) + "\n"
@@ -185,16 +188,16 @@ def remember_path(session: Session, campaign: str) -> None:
 
 @contextmanager
 def _stopping_tells_how_to_go_on(again: str) -> Iterator[None]:
-    text = f"{{}}; the ledger has everything up to here. Go on with: {again}"
+    text = f"the ledger has everything up to here. Go on with: {again}"
 
     def terminated(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        raise StoppedError(text.format("terminated"), EXIT_TERMINATED)
+        raise StoppedError(f"terminated; {text}", EXIT_TERMINATED)
 
     before = signal.signal(signal.SIGTERM, terminated)
     try:
         yield
     except KeyboardInterrupt:
-        raise StoppedError(text.format("interrupted")) from None
+        raise StoppedError(f"interrupted; {text}") from None
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -210,7 +213,7 @@ def _play(
 ) -> None:
     from interface.progress import shown
 
-    again = f"spinodal resume {shlex.quote(campaign)}"
+    again = f"{program()} resume {shlex.quote(campaign)}"
     again += f" --ledger {shlex.quote(ledger)}" if ledger else ""
     started = time.monotonic()
     with _stopping_tells_how_to_go_on(again):
@@ -233,6 +236,8 @@ def _play_to_the_end(
     name = session.campaign.name
     reason = session.stop_reason()
     if reason is not None:
+        if session.ledger.finished(session.campaign_id) is None:
+            session.ledger.finish(session.campaign_id, reason)  # the run ended just before this
         note(f"{name} is finished: {reason}. To go on, raise --rounds or --budget")
         return reason
     # A second run shall hear of it before anything is started for it.
@@ -269,14 +274,14 @@ def _report(session: Session, reason: str | None, seconds: float, *, as_json: bo
                 "seconds": seconds,
                 "rounds": rows(rounds),
                 "best": [record.candidate.id for record in best],
-                "gallery": str(picture) if picture else None,
+                "gallery": from_here(picture) if picture else None,
             }
         )
         return
     print_rounds(rounds, title=f"Rounds of {name}")
     print(f"Stopped: {reason or 'not yet'}. {seconds:.0f} s.")
     if picture:
-        print(f"Pictures of the best: {picture}")
+        print(f"Pictures of the best: {from_here(picture)}")
     _print_next(session, best)
 
 
@@ -308,11 +313,11 @@ def _print_next(session: Session, best: list[Record]) -> None:
     option = option_for(session.ledger)
     first = session.campaign.targets.properties[0]
     commands = [
-        f'spinodal query "hit" --sort {first} --limit 10{option}',
-        *(f"spinodal show {record.candidate.id[:8]}{option}" for record in best[:1]),
-        f"spinodal serve{option}",
-        f"spinodal export {session.campaign.name}-export{option}",
+        f'query "hit" --sort {first} --limit 10{option}',
+        *(f"show {record.candidate.id[:8]}{option}" for record in best[:1]),
+        f"serve{option}",
+        f"export {session.campaign.name}-export{option}",
     ]
     print("Next:")
     for command in commands:
-        print(f"  {command}")
+        print(f"  {program()} {command}")

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.campaigns import found
+
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("loop", "generators", "simulators", "flows", "interface")
 MAY_IMPORT = {
@@ -119,7 +121,7 @@ def test_a_wrong_arrow_is_found() -> None:
 
 
 BLOCKED = """
-import importlib.abc, pathlib, sys
+import importlib, importlib.abc, importlib.metadata, pathlib, sys
 
 class Absent(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
@@ -127,24 +129,54 @@ class Absent(importlib.abc.MetaPathFinder):
             raise ModuleNotFoundError(f"{{name}} is absent in this test", name=name)
 
 sys.meta_path.insert(0, Absent())
-import importlib
+installed = importlib.metadata.version
+
+def version(name):
+    if name in {absent!r}:
+        raise importlib.metadata.PackageNotFoundError(name)
+    return installed(name)
+
+importlib.metadata.version = version
+sys.path.insert(0, {root!r})
+"""
+IMPORT_ALL = """
 for room in ("loop", "generators", "simulators"):
     for path in sorted(pathlib.Path(room).rglob("*.py")):
         if "migrations" in path.parts or path.name == "__main__.py":
             continue  # loaded by the migration tool, inside its own context
         parts = path.with_suffix("").parts
         importlib.import_module(".".join(p for p in parts if p != "__init__"))
-{more}
+print("imported")
+"""
+RUN = """
+from flows.assembly import open_session
+session = open_session({campaign!r}, {ledger!r})
+session.run()
+print(session.stop_reason())
+session.ledger.close()
 """
 
 
-def test_a_round_imports_with_the_engine_absent() -> None:
-    """Everything that a plain run needs, in a process where prefect cannot be imported."""
-    script = BLOCKED.format(
-        absent=ORCHESTRATION, more="import flows.assembly, flows.settings\nprint('imported')"
-    )
+def without_engine(script: str) -> str:
+    blocked = BLOCKED.format(absent=ORCHESTRATION, root=str(ROOT))
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-c", blocked + script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "imported"
+    return done.stdout.strip()
+
+
+def test_computing_rooms_import_with_the_engine_absent() -> None:
+    assert without_engine(IMPORT_ALL) == "imported"
+
+
+def test_a_campaign_runs_with_the_engine_absent(plain_run: Path, tmp_path: Path) -> None:
+    """In a process where prefect cannot be imported, and finds the same."""
+    ledger = tmp_path / "ledger.db"
+    script = RUN.format(campaign=str(plain_run / "tiny"), ledger=str(ledger))
+    assert without_engine(script) == "rounds: all 2 are done"
+    assert found(ledger) == found(plain_run / "runs" / "tiny" / "ledger.db")

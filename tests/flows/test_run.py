@@ -67,9 +67,9 @@ def test_interrupted_and_resumed_it_finds_what_the_plain_run_finds(
     assert run.returncode == 130
     assert out == ""
     assert "Traceback" not in err
-    assert err.strip().splitlines()[-1] == (
-        "interrupted; the ledger has everything up to here. Go on with: spinodal resume tiny"
-    )
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("interrupted; the ledger has everything up to here. Go on with: ")
+    assert last.endswith("spinodal resume tiny")
     begun = found(tmp_path / LEDGER)
     assert 48 <= len(begun) < 72
 
@@ -80,7 +80,7 @@ def test_interrupted_and_resumed_it_finds_what_the_plain_run_finds(
     assert document["reason"] == "rounds: all 2 are done"
     after = found(tmp_path / LEDGER)
     assert after == found(plain_run / LEDGER)
-    assert after[: len(begun)] == begun or set(begun) <= set(after)
+    assert set(begun) <= set(after)
 
     # The engine saw one run that ended early and one that went through.
     states = engine_rows(tmp_path, "select state_type from flow_run order by created")
