@@ -31,14 +31,15 @@ from generators.joint import (
     stack_images,
     stack_process,
 )
-from generators.networks.dit import JointTransformer
+from generators.networks.autoencoder import Autoencoder
+from generators.networks.dit import PATCH, JointTransformer
 from generators.networks.mlp import VectorFlow
 from generators.requests import draw_requests
 from generators.training import checkpoint
 from generators.training.flow_matching import FlowSettings, train_flow, train_head
 from generators.vae import ImageVAE, VAESettings
 from loop.candidate import Candidate, Origin, Record
-from loop.errors import InvalidInputError
+from loop.errors import InvalidCampaignError, InvalidInputError
 from loop.features import ImageFeatures
 from loop.library import Library
 from loop.protocols import Progress, silent
@@ -63,6 +64,12 @@ class JointFlow:
         settings: FlowSettings,
         device: str = "cpu",
     ) -> None:
+        side = Autoencoder.factor * PATCH
+        if space.image_shape is not None and any(length % side for length in space.image_shape):
+            raise InvalidCampaignError(
+                f"joint-flow got images of {space.image_shape[0]} x {space.image_shape[1]} pixels; "
+                f"expected a multiple of {side} (images.patch)"
+            )
         self.space = space
         self.library = library
         self.targets = targets

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from importlib.metadata import entry_points
@@ -65,17 +66,41 @@ Factory = Callable[..., Generator]
 
 
 def _flow_settings(preset: str, settings: Mapping[str, Any]) -> FlowSettings:
+    if preset not in PRESETS:
+        raise InvalidCampaignError("generator: " + unknown_name("preset", preset, PRESETS))
     base = PRESETS[preset]
     given = dict(settings)
     inner = given.pop("vae", {})
-    for kind, table, keys in (
-        ("generator.settings", given, [f.name for f in fields(FlowSettings)]),
-        ("generator.settings.vae", inner, [f.name for f in fields(VAESettings)]),
-    ):
-        for key in table:
-            if key not in keys:
-                raise InvalidCampaignError(f"{kind}: " + unknown_name("key", key, keys))
-    return replace(base, **given, vae=replace(base.vae, **inner))
+    if not isinstance(inner, Mapping):
+        raise InvalidCampaignError(f"generator.settings.vae is {inner!r}; expected a table")
+    _check_numbers("generator.settings", given, base)
+    _check_numbers("generator.settings.vae", inner, base.vae)
+    found = replace(base, **given, vae=replace(base.vae, **inner))
+    if found.width % found.heads:
+        raise InvalidCampaignError(
+            f"generator.settings: width is {found.width} and heads is {found.heads}; "
+            "expected a width that is a multiple of heads"
+        )
+    if found.vae.width % 8:
+        raise InvalidCampaignError(
+            f"generator.settings.vae: width is {found.vae.width}; expected a multiple of 8"
+        )
+    return found
+
+
+def _check_numbers(where: str, given: Mapping[str, Any], base: FlowSettings | VAESettings) -> None:
+    """Raise InvalidCampaignError for keys that ``base`` lacks and values of the wrong kind."""
+    names = [field.name for field in fields(base)]
+    for key, value in given.items():
+        if key not in names:
+            raise InvalidCampaignError(f"{where}: " + unknown_name("key", key, names))
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if isinstance(getattr(base, key), int):
+            good, expected = number and isinstance(value, int) and value > 0, "a whole number > 0"
+        else:
+            good, expected = number and 0 <= value < math.inf, "a number >= 0"
+        if not good:
+            raise InvalidCampaignError(f"{where}.{key} is {value!r}; expected {expected}")
 
 
 def _joint_flow(
@@ -91,12 +116,28 @@ def _joint_flow(
     return JointFlow(space, library, targets, properties, _flow_settings(preset, settings), device)
 
 
-def _library(*, library: Library, **_: Any) -> Generator:
+def _library(*, library: Library, settings: Mapping[str, Any], **_: Any) -> Generator:
+    _no_settings("library", settings)
     return LibraryDraw(library)
 
 
-def _mutation(*, space: DesignSpace, library: Library, targets: Targets, **_: Any) -> Generator:
+def _mutation(
+    *,
+    space: DesignSpace,
+    library: Library,
+    targets: Targets,
+    settings: Mapping[str, Any],
+    **_: Any,
+) -> Generator:
+    _no_settings("mutation", settings)
     return Mutation(space, library, targets)
+
+
+def _no_settings(name: str, settings: Mapping[str, Any]) -> None:
+    for key in settings:
+        raise InvalidCampaignError(
+            f"generator.settings has {key!r}, but {name} takes no settings; leave it out"
+        )
 
 
 BUILT_IN: Mapping[str, Factory] = {
@@ -149,12 +190,20 @@ def create(
 def check_device(device: str) -> None:
     """Raise InvalidCampaignError when torch cannot use ``device`` here: no silent fall-back."""
     try:
-        kind = torch.device(device).type
+        found = torch.device(device)
     except RuntimeError:
+        found = None
+    if found is None or found.type not in ("cpu", "cuda"):
+        raise InvalidCampaignError(f"compute.device is {device!r}; expected cpu, cuda or cuda:N")
+    if found.type == "cpu":
+        return
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count and (found.index or 0) >= count:
         raise InvalidCampaignError(
-            f"compute.device is {device!r}; expected cpu, cuda or cuda:N"
-        ) from None
-    if kind == "cuda" and not torch.cuda.is_available():
+            f"compute.device is {device!r} but there are {count} CUDA devices; "
+            f"the last one is cuda:{count - 1}"
+        )
+    if not count:
         raise InvalidCampaignError(
             f"compute.device is {device!r} but torch {torch.__version__} finds no CUDA device; "
             "set it to cpu or install a CUDA build of torch"

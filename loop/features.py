@@ -20,6 +20,7 @@ from loop.space import DesignSpace
 FloatArray = NDArray[np.float64]
 MAX_LAG = 16
 COMPONENTS = 10
+PER_PHASE = 5  # features of a phase before the principal components
 
 
 def autocorrelation(indicator: FloatArray, max_lag: int) -> FloatArray:
@@ -80,8 +81,8 @@ class ImageFeatures:
         return ImageFeatures(phases, lag, mean, axes)
 
     def transform(self, images: NDArray[np.uint8]) -> FloatArray:
-        """(n, h, w) -> (n, f): per further phase its fraction and periodic transition densities
-        along x and y, then the principal components.
+        """(n, h, w) -> (n, f): per further phase its fraction, periodic transition densities along
+        x and y and the logarithms of the mean chords, then the principal components.
         """
         out = []
         for start in range(0, len(images), 512):
@@ -89,11 +90,13 @@ class ImageFeatures:
             columns = []
             for phase in range(1, self.phases):
                 inside = chunk == phase
-                columns += [
-                    inside.mean((1, 2)),
-                    (inside != np.roll(inside, 1, axis=2)).mean((1, 2)),
-                    (inside != np.roll(inside, 1, axis=1)).mean((1, 2)),
-                ]
+                fraction = inside.mean((1, 2))
+                along_x = (inside != np.roll(inside, 1, axis=2)).mean((1, 2))
+                along_y = (inside != np.roll(inside, 1, axis=1)).mean((1, 2))
+                columns += [fraction, along_x, along_y]
+                # Half a pixel keeps an image without interfaces finite.
+                half = 0.5 / chunk[0].size
+                columns += [np.log((fraction + half) / (t + half)) for t in (along_x, along_y)]
             raw = self._raw(chunk, self.phases, self.lag)
             out.append(np.column_stack([*columns, (raw - self.mean) @ self.axes.T]))
         return np.concatenate(out)
@@ -135,7 +138,7 @@ class Features:
         if compositions is not None:
             parts.append(compositions[:, :, 1:].reshape(len(compositions), -1))
             if image_part is not None and self.images is not None:
-                second = image_part[:, 0 : 3 * (self.images.phases - 1) : 3]
+                second = image_part[:, 0 : PER_PHASE * (self.images.phases - 1) : PER_PHASE]
                 fractions = np.column_stack([1.0 - second.sum(1), second])
                 overall = np.einsum("np,npe->ne", fractions, compositions)
                 parts.append(overall[:, 1:])

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +16,7 @@ from loop.protocols import Progress, silent
 from loop.scaling import PropertyScale
 
 FloatArray = NDArray[np.float64]
-FIT_ROWS = 320  # rows that decide the hyperparameters; all rows decide the predictions
+FIT_ROWS = 256  # rows that decide the hyperparameters; all rows decide the predictions
 MIN_ROWS = 8
 MIN_NOISE = 1e-6  # variance, of a standardised output
 
@@ -53,7 +51,7 @@ class Surrogate:
         y: FloatArray,
         *,
         rng: np.random.Generator,
-        steps: int = 40,
+        steps: int = 30,
         progress: Progress = silent,
     ) -> Surrogate:
         """A new surrogate from features (n, d) and property values (n, k), NaN where unknown.
@@ -113,13 +111,13 @@ class Surrogate:
 class Posterior:
     """The exact posterior for one output, with a kernel and noise found by ``fit_kernel``.
 
-    The sum of two kernels is added up as plain matrices: the library's lazy sum would decompose
-    the matrix of all test points, which for thousands of designs takes minutes.
+    Only what is asked for is computed: the library's posterior would also build the covariance
+    between all test points, which for thousands of designs takes minutes.
     Rasmussen & Williams 2006, Algorithm 2.1.
     """
 
-    def __init__(self, x: Tensor, y: Tensor, kernels: Sequence[Any], noise: float, constant: float):
-        self.x, self.kernels, self.constant = x, kernels, constant
+    def __init__(self, x: Tensor, y: Tensor, kernel: Any, noise: float, constant: float):
+        self.x, self.kernel, self.constant = x, kernel, constant
         with torch.no_grad():
             gram = self._kernel(x, x)
             gram.diagonal().add_(noise)
@@ -127,10 +125,8 @@ class Posterior:
             self.weights = torch.cholesky_solve((y - constant)[:, None], self.factor)[:, 0]
 
     def _kernel(self, a: Tensor, b: Tensor) -> Tensor:
-        total = torch.zeros(len(a), len(b), dtype=a.dtype)
-        for kernel in self.kernels:
-            total += kernel(a, b).to_dense()
-        return total
+        dense: Tensor = self.kernel(a, b).to_dense()
+        return dense
 
     @torch.no_grad()
     def mean(self, x: Tensor) -> Tensor:
@@ -141,37 +137,29 @@ class Posterior:
     def predict(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(n, d) -> mean and standard deviation of the noise-free function, each (n,)."""
         cross = self._kernel(x, self.x)
-        prior = sum(kernel(x, diag=True) for kernel in self.kernels)
+        prior = self.kernel(x, diag=True)
         explained = torch.linalg.solve_triangular(self.factor, cross.T, upper=False)
         variance = (prior - explained.square().sum(0)).clamp_min(1e-12)
         return cross @ self.weights + self.constant, variance.sqrt()
 
 
-def fit_kernel(x: Tensor, y: Tensor, steps: int) -> tuple[list[Any], float, float]:
-    """Kernels, noise variance and constant mean: maximum a posteriori, ``steps`` L-BFGS steps."""
+def fit_kernel(x: Tensor, y: Tensor, steps: int) -> tuple[Any, float, float]:
+    """Kernel, noise variance and constant mean: maximum a posteriori, ``steps`` L-BFGS steps."""
     from botorch.exceptions.warnings import OptimizationWarning
     from botorch.models import SingleTaskGP
     from botorch.optim.fit import fit_gpytorch_mll_scipy
     from gpytorch.constraints import GreaterThan
-    from gpytorch.kernels import LinearKernel, MaternKernel, ScaleKernel
     from gpytorch.likelihoods import GaussianLikelihood
     from gpytorch.mlls import ExactMarginalLogLikelihood
-    from gpytorch.priors import GammaPrior, LogNormalPrior
     from linear_operator.utils.warnings import NumericalWarning
 
-    d = x.shape[1]
-    # Dimension-scaled prior on the lengths (Hvarfner et al. 2024): smooth unless data object.
-    lengths = LogNormalPrior(math.sqrt(2.0) + 0.5 * math.log(d), math.sqrt(3.0))
-    matern = ScaleKernel(
-        MaternKernel(nu=2.5, ard_num_dims=d, lengthscale_prior=lengths),
-        outputscale_prior=GammaPrior(2.0, 1.0),
-    )
-    linear = LinearKernel(ard_num_dims=d)
+    from loop.kernels import LinearPlusMatern
+
+    kernel = LinearPlusMatern(x.shape[1])
     likelihood = GaussianLikelihood(noise_constraint=GreaterThan(MIN_NOISE))
     model = SingleTaskGP(
-        x, y[:, None], covar_module=matern + linear, likelihood=likelihood, outcome_transform=None
+        x, y[:, None], covar_module=kernel, likelihood=likelihood, outcome_transform=None
     )
-    matern.base_kernel.lengthscale = 1.5 * math.sqrt(d)
     likelihood.noise = 1e-4
     model.double()
     model.train()
@@ -184,4 +172,4 @@ def fit_kernel(x: Tensor, y: Tensor, steps: int) -> tuple[list[Any], float, floa
         fit_gpytorch_mll_scipy(mll, options={"maxiter": steps})
     model.eval()
     noise = float(likelihood.noise.detach())
-    return [matern, linear], noise, float(model.mean_module.constant.detach())
+    return kernel, noise, float(model.mean_module.constant.detach())

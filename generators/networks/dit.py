@@ -14,6 +14,8 @@ from torch.nn import functional
 
 from generators.networks.conditioning import FourierFeatures, PropertyEmbedding
 
+PATCH = 2  # sides of the squares of the latent that are one token
+
 
 class Block(nn.Module):
     """adaLN-Zero block: self-attention and a feed-forward part, both scaled from zero."""
@@ -63,7 +65,7 @@ class JointTransformer(nn.Module):
         width: int,
         depth: int,
         heads: int,
-        patch: int = 2,
+        patch: int = PATCH,
     ) -> None:
         super().__init__()
         if latent_shape is None and not vector_sizes:

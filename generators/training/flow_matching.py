@@ -33,7 +33,7 @@ class FlowSettings:
     depth: int = 4
     heads: int = 4
     first_steps: int = 600
-    retrain_steps: int = 150
+    retrain_steps: int = 120
     batch: int = 128
     learning_rate: float = 1e-3
     retrain_rate: float = 5e-4
@@ -41,13 +41,13 @@ class FlowSettings:
     vector_weight: float = 1.0  # loss weight of compositions against the image latent
     focus: float = 0.5  # share of draws that follow the rank toward the targets
     focus_rank: int = 200
-    sample_steps: int = 14
-    image_rows: int = 6000  # rows whose images train the transformer; all rows train the head
+    sample_steps: int = 10
+    image_rows: int = 5000  # rows whose images train the transformer; all rows train the head
     head_width: int = 128
     head_depth: int = 4
     head_batch: int = 512
-    head_first_steps: int = 1500
-    head_retrain_steps: int = 300
+    head_first_steps: int = 1200
+    head_retrain_steps: int = 250
     head_sample_steps: int = 20
     vae: VAESettings = field(default_factory=VAESettings)
 
