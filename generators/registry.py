@@ -14,7 +14,7 @@ from generators.baseline import LibraryDraw, Mutation
 from generators.flow import JointFlow
 from generators.training.flow_matching import FlowSettings
 from generators.vae import VAESettings
-from loop.errors import InvalidCampaignError, unknown_name
+from loop.errors import InvalidCampaignError, SpinodalError, unknown_name
 from loop.library import Library
 from loop.protocols import Generator
 from loop.space import DesignSpace
@@ -165,17 +165,11 @@ def create(
 ) -> Generator:
     """An untrained generator.
 
-    Raises InvalidCampaignError for an unknown name or setting and for a device that is not there.
+    Raises InvalidCampaignError for an unknown name or setting, a plug-in that cannot be loaded
+    and a device that is not there.
     """
     check_device(device)
-    factory = BUILT_IN.get(name)
-    if factory is None:
-        for point in entry_points(group=GROUP):
-            if point.name == name:
-                factory = point.load()
-                break
-        else:
-            raise InvalidCampaignError(unknown_name("generator", name, available()))
+    factory = BUILT_IN.get(name) or _third_party(name)
     return factory(
         space=space,
         library=library,
@@ -185,6 +179,22 @@ def create(
         preset=preset,
         device=device,
     )
+
+
+def _third_party(name: str) -> Factory:
+    found = {point.name: point for point in entry_points(group=GROUP)}
+    if name not in found:
+        raise InvalidCampaignError(unknown_name("generator", name, available()))
+    try:
+        loaded: Factory = found[name].load()
+    except SpinodalError:
+        raise
+    except Exception as error:  # another package's import can fail in any way
+        raise InvalidCampaignError(
+            f"generator {name!r} ({found[name].value}) cannot be loaded: {error}; "
+            "reinstall the package that brings it or choose another generator.name"
+        ) from error
+    return loaded
 
 
 def check_device(device: str) -> None:
