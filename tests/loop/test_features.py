@@ -11,10 +11,17 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from loop.candidate import Candidate
-from loop.features import Features, ImageFeatures, autocorrelation, configurations
+from loop.features import (
+    COMPONENTS,
+    PER_PHASE,
+    Features,
+    ImageFeatures,
+    autocorrelation,
+    configurations,
+)
 from loop.space import DesignSpace
 from tests import libraries
-from tests.oracles import counted_two_point
+from tests.oracles import counted_chords, counted_two_point
 
 IMAGES = arrays(np.uint8, st.tuples(*[st.integers(3, 7)] * 2), elements=st.integers(0, 1))
 
@@ -72,13 +79,32 @@ def test_image_features_start_with_fraction_and_transitions(patches: np.ndarray)
     assert columns[7, :3] == pytest.approx(expected)
 
 
+def test_image_features_hold_the_mean_chords(patches: np.ndarray) -> None:
+    """As log(chord / 2), along x and y, up to the half pixel that keeps them finite."""
+    columns = ImageFeatures.fit(patches, 2).transform(patches)
+    for image, row in zip(patches[:20], columns, strict=False):
+        inside = image == 1
+        if inside.all(0).any() or inside.all(1).any():
+            continue  # endless chords are not counted
+        for column, picture in zip((3, 4), (inside, inside.T), strict=True):
+            chords = counted_chords(picture)
+            half = 0.5 / image.size
+            shares = sum(chords) / image.size, 2 * len(chords) / image.size
+            assert row[column] == pytest.approx(np.log((shares[0] + half) / (shares[1] + half)))
+
+
+def test_an_image_without_interfaces_has_finite_features(patches: np.ndarray) -> None:
+    constant = np.stack([np.zeros((32, 32)), np.ones((32, 32))]).astype(np.uint8)
+    assert np.all(np.isfinite(ImageFeatures.fit(patches, 2).transform(constant)))
+
+
 def test_components_are_orthonormal_and_ordered(patches: np.ndarray) -> None:
     features = ImageFeatures.fit(patches, 2)
     assert features.axes @ features.axes.T == pytest.approx(np.eye(len(features.axes)), abs=1e-9)
-    scores = features.transform(patches)[:, 3:]
-    assert scores.mean(0) == pytest.approx(np.zeros(10), abs=1e-9)
+    scores = features.transform(patches)[:, PER_PHASE:]
+    assert scores.mean(0) == pytest.approx(np.zeros(COMPONENTS), abs=1e-9)
     assert np.all(np.diff(scores.std(0)) <= 1e-12)
-    assert np.corrcoef(scores.T) == pytest.approx(np.eye(10), abs=1e-6)
+    assert np.corrcoef(scores.T) == pytest.approx(np.eye(COMPONENTS), abs=1e-6)
 
 
 def test_components_explain_the_most_variance(patches: np.ndarray) -> None:
@@ -86,8 +112,9 @@ def test_components_explain_the_most_variance(patches: np.ndarray) -> None:
     features = ImageFeatures.fit(patches, 2)
     raw = ImageFeatures._raw(patches, 2, features.lag)
     gram = (raw - raw.mean(0)) @ (raw - raw.mean(0)).T / len(raw)
-    largest = np.linalg.eigvalsh(gram)[::-1][:10]
-    assert features.transform(patches)[:, 3:].var(0) == pytest.approx(largest, rel=1e-6)
+    largest = np.linalg.eigvalsh(gram)[::-1][:COMPONENTS]
+    variances = features.transform(patches)[:, PER_PHASE:].var(0)
+    assert variances == pytest.approx(largest, rel=1e-6)
 
 
 def test_features_are_of_the_image_and_not_of_its_place(patches: np.ndarray) -> None:
@@ -116,11 +143,12 @@ def test_a_composition_changes_its_own_columns(kind: str) -> None:
     rows = features.transform(designs)
     q = len(space.process)
     assert rows[:, :q].ravel().tolist() == [v for c in designs for v in c.process.values()]
+    image_columns = PER_PHASE + COMPONENTS if space.image_shape else 0
     if not space.elements:
-        assert rows.shape == (6, 13)
+        assert rows.shape == (6, image_columns)
         return
     inner = len(space.phases) * (len(space.elements) - 1)
-    start = q + (13 if space.image_shape else 0)
+    start = q + image_columns
     for candidate, row in zip(designs, rows, strict=True):
         assert candidate.phase_compositions is not None
         own = candidate.phase_compositions[:, 1:].ravel()
@@ -137,8 +165,8 @@ def test_three_phases_each_have_their_columns() -> None:
     features = ImageFeatures.fit(images, 3)
     rows = features.transform(images)
     assert rows[:, 0] == pytest.approx((images == 1).mean((1, 2)))
-    assert rows[:, 3] == pytest.approx((images == 2).mean((1, 2)))
-    assert rows.shape == (40, 2 * 3 + 20)
+    assert rows[:, PER_PHASE] == pytest.approx((images == 2).mean((1, 2)))
+    assert rows.shape == (40, 2 * PER_PHASE + 2 * COMPONENTS)
     space = DesignSpace(("a", "b", "c"), ("Ni", "Al"), (16, 16))
     x = rng.dirichlet([1, 1], size=3)
     candidate = Candidate(("a", "b", "c"), ("Ni", "Al"), images[0], x)

@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from gpytorch.kernels import LinearKernel, MaternKernel, ScaleKernel
 from numpy.typing import NDArray
 
 from loop.errors import InvalidInputError
+from loop.kernels import LinearPlusMatern
 from loop.surrogate import FIT_ROWS, MIN_ROWS, Posterior, Surrogate
 
 FloatArray = NDArray[np.float64]
@@ -38,15 +38,13 @@ def closed_form(
     return mean, np.sqrt(np.diag(prior - cross @ inverse @ cross.T))
 
 
-def kernels(lengths: FloatArray, scale: float, slopes: FloatArray) -> list[object]:
-    """The same kernels as the library has them."""
-    d = len(lengths)
-    matern = ScaleKernel(MaternKernel(nu=2.5, ard_num_dims=d)).double()
-    matern.outputscale = torch.tensor(scale, dtype=torch.float64)
-    matern.base_kernel.lengthscale = torch.from_numpy(lengths)[None]
-    linear = LinearKernel(ard_num_dims=d).double()
-    linear.variance = torch.from_numpy(slopes)[None]
-    return [matern, linear]
+def made(lengths: FloatArray, scale: float, slopes: FloatArray) -> LinearPlusMatern:
+    """The surrogate's kernel with given hyperparameters."""
+    kernel = LinearPlusMatern(len(lengths)).double()
+    kernel.matern.outputscale = torch.tensor(scale, dtype=torch.float64)
+    kernel.matern.base_kernel.lengthscale = torch.from_numpy(lengths)[None]
+    kernel.linear.variance = torch.from_numpy(slopes)[None]
+    return kernel
 
 
 LENGTHS, SCALE, SLOPES = np.array([0.7, 1.5, 3.0]), 1.3, np.array([0.2, 0.0001, 0.5])
@@ -57,12 +55,23 @@ def test_posterior_equals_the_closed_form() -> None:
     x, test, y = rng.normal(size=(25, 3)), rng.normal(size=(11, 3)) * 2, rng.normal(size=25)
     given = (LENGTHS, SCALE, SLOPES)
     with torch.no_grad():
-        posterior = Posterior(torch.from_numpy(x), torch.from_numpy(y), kernels(*given), 0.01, 0.4)
+        posterior = Posterior(torch.from_numpy(x), torch.from_numpy(y), made(*given), 0.01, 0.4)
     mean, std = posterior.predict(torch.from_numpy(test))
     exact_mean, exact_std = closed_form(x, y, test, 0.01, 0.4, *given)
     assert mean.numpy() == pytest.approx(exact_mean, rel=1e-8, abs=1e-9)
     assert std.numpy() == pytest.approx(exact_std, rel=1e-7)
     assert posterior.mean(torch.from_numpy(test)).numpy() == pytest.approx(exact_mean, abs=1e-9)
+
+
+def test_kernel_matrix_and_its_diagonal() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(7, 3)), rng.normal(size=(4, 3))
+    kernel, given = made(LENGTHS, SCALE, SLOPES), (LENGTHS, SCALE, SLOPES)
+    with torch.no_grad():
+        both = kernel(torch.from_numpy(a), torch.from_numpy(b)).to_dense().numpy()
+        diagonal = kernel(torch.from_numpy(a), diag=True).numpy()
+    assert both == pytest.approx(matern_plus_linear(a, b, *given), rel=1e-9)
+    assert diagonal == pytest.approx(np.diag(matern_plus_linear(a, a, *given)), rel=1e-9)
 
 
 def test_z_scores_of_functions_from_the_prior_are_standard_normal() -> None:
@@ -73,11 +82,11 @@ def test_z_scores_of_functions_from_the_prior_are_standard_normal() -> None:
     functions = rng.normal(size=(n, 16)) @ root.T
     noise = 0.05
     observed = functions[:, :15] + math.sqrt(noise) * rng.normal(size=(n, 15))
-    parts = kernels(*given)
+    kernel = made(*given)
     x, test = torch.from_numpy(points[:15]), torch.from_numpy(points[15:])
     z = []
     for f, y in zip(functions, observed, strict=True):
-        mean, std = Posterior(x, torch.from_numpy(y), parts, noise, 0.0).predict(test)
+        mean, std = Posterior(x, torch.from_numpy(y), kernel, noise, 0.0).predict(test)
         z.append((f[15] - float(mean)) / float(std))
     assert np.mean(z) == pytest.approx(0.0, abs=4 / math.sqrt(n))
     assert np.mean(np.square(z)) == pytest.approx(1.0, abs=4 * math.sqrt(2 / n))
@@ -114,7 +123,7 @@ def test_fitted_surrogate_is_the_closed_form_at_its_own_hyperparameters(
     z, z_test = ((rows - x.mean(0)) / x.std(0) for rows in (x, test))
     for j, model in enumerate(surrogate.models):
         column = np.log(y[:, j]) if NAMES[j] == "skewed" else y[:, j]
-        matern, linear = model.kernels
+        matern, linear = model.kernel.matern, model.kernel.linear
         given = (
             matern.base_kernel.lengthscale.detach().numpy()[0],
             float(matern.outputscale.detach()),
