@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,8 @@ from generators.networks.mlp import VectorFlow
 from generators.requests import draw_requests
 from generators.training import checkpoint
 from generators.training.flow_matching import FlowSettings, train_flow, train_head
-from generators.vae import ImageVAE, VAESettings
+from generators.training.rows import drawing_weights, rows_to_encode
+from generators.vae import ImageVAE
 from loop.candidate import Candidate, Origin, Record
 from loop.errors import InvalidCampaignError, InvalidInputError
 from loop.features import ImageFeatures
@@ -110,10 +110,15 @@ class JointFlow:
             new.head = copy.deepcopy(self.head)
         assert new.property_scale is not None
         conditions = new.property_scale.forward(values)
-        weights, nearest = new._weights(values)
+        weights, nearest = drawing_weights(
+            values, self.properties, self.targets, self.settings.focus, self.settings.focus_rank
+        )
         new.near = values[nearest]
-        rows_kept = new._image_rows(weights, rng)
+        rows_kept = rows_to_encode(weights, self.settings.image_rows, rng)
         states = new._states([candidates[i] for i in rows_kept])
+        mirrored, source = new._mirrored([candidates[i] for i in rows_kept])
+        states = torch.cat([states, mirrored])
+        rows_kept = np.concatenate([rows_kept, rows_kept[source]])
         common: dict[str, Any] = {
             "asked": [k in self.targets.properties for k in self.properties],
             "settings": self.settings,
@@ -136,14 +141,25 @@ class JointFlow:
             train_head(new.head, vectors, context, conditions, weights, **common)
         return new
 
-    def _image_rows(self, weights: FloatArray, rng: np.random.Generator) -> NDArray[np.intp]:
-        """Rows whose images are worth encoding: the most often drawn, then others at random."""
-        n, limit = len(weights), self.settings.image_rows
-        if n <= limit:
-            return np.arange(n)
-        order = np.argsort(-weights, kind="stable")
-        first = order[: limit // 3]
-        return np.concatenate([first, rng.permutation(order[limit // 3 :])[: limit - len(first)]])
+    def _mirrored(self, candidates: list[Candidate]) -> tuple[Tensor, NDArray[np.intp]]:
+        """States of mirror images of the first quarter of designs, and whose they are.
+
+        Mirroring and half turns leave the properties along x and y as they are, so the few
+        designs near the targets count fourfold. Only where the library's images are turned too.
+        """
+        none = torch.zeros(0, self.trained_network().state_size), np.zeros(0, dtype=np.intp)
+        if self.vae is None or not self.library.augment:
+            return none
+        first = candidates[: len(candidates) // 4]
+        if not first:
+            return none
+        images = stack_images(first)
+        vectors = self._vectors(first)
+        parts = [
+            torch.cat([self.vae.encode(images.flip(axes)).flatten(1).cpu(), vectors], dim=1)
+            for axes in ((1,), (2,), (1, 2))
+        ]
+        return torch.cat(parts), np.tile(np.arange(len(first)), len(parts))
 
     def _prepare(
         self,
@@ -169,14 +185,14 @@ class JointFlow:
             self.process_scale = Standardiser.fit(stack_process(candidates, tuple(space.process)))
         self.property_scale = PropertyScale.fit(values)
         torch.manual_seed(int(rng.integers(2**63)))  # initial weights
-        self.network = self._network(latent_shape)
+        self.network = self.make_network(latent_shape)
         if space.image_shape is not None and len(space.phases) > 1:
             images = stack_images(candidates).numpy()
             self.image_features = ImageFeatures.fit(images, len(space.phases))
             self.feature_scale = Standardiser.fit(self.image_features.transform(images[:4096]))
-        self.head = self._head(self.network)
+        self.head = self.make_head(self.network)
 
-    def _head(self, network: JointTransformer) -> VectorFlow | None:
+    def make_head(self, network: JointTransformer) -> VectorFlow | None:
         if not network.vector_sizes:
             return None
         s = self.settings
@@ -189,7 +205,7 @@ class JointFlow:
             depth=s.head_depth,
         ).to(self.device)
 
-    def _network(self, latent_shape: tuple[int, int, int] | None) -> JointTransformer:
+    def make_network(self, latent_shape: tuple[int, int, int] | None) -> JointTransformer:
         space, s = self.space, self.settings
         sizes = (len(space.elements),) * len(space.phases) if space.elements else ()
         if space.process:
@@ -233,30 +249,6 @@ class JointFlow:
         features = self.image_features.transform(images)
         return torch.from_numpy(self.feature_scale.forward(features)).float()
 
-    def _weights(self, values: FloatArray) -> tuple[FloatArray, NDArray[np.intp]]:
-        """Drawing probabilities (n,) and the rows nearest to the targets.
-
-        A share ``focus`` falls off with the rank r of the distance to the targets as
-        1/(1 + r/r₀), which needs no scale; the rest is uniform replay.
-        """
-        known = [k for k in self.targets.properties if k in self.properties]
-        n = len(values)
-        uniform = np.full(n, 1.0 / n)
-        if not known:
-            return uniform, np.arange(min(n, 64))
-        columns = [self.properties.index(k) for k in known]
-        kept = Targets(tuple(t for t in self.targets if t.name in known))
-        distance = np.nan_to_num(
-            np.linalg.norm(kept.distances(values[:, columns]), axis=1), nan=np.inf
-        )
-        order = np.argsort(distance, kind="stable")
-        rank = np.empty(n)
-        rank[order] = np.arange(n)
-        focused = 1.0 / (1.0 + rank / self.settings.focus_rank)
-        focused /= focused.sum()
-        share = self.settings.focus
-        return (1 - share) * uniform + share * focused, order[:64]
-
     # Proposing
 
     def propose(
@@ -279,7 +271,7 @@ class JointFlow:
         self, requests: FloatArray, *, guidance: float, rng: np.random.Generator
     ) -> list[Candidate]:
         """One candidate per row of requested property values (n, k); NaN is not requested."""
-        network = self._trained()
+        network = self.trained_network()
         assert self.property_scale is not None
         if not len(requests):
             return []
@@ -337,7 +329,7 @@ class JointFlow:
             guidance,
         )
 
-    def _trained(self) -> JointTransformer:
+    def trained_network(self) -> JointTransformer:
         if self.network is None:
             raise InvalidInputError("joint-flow is not trained; call fit(records) first")
         return self.network
@@ -350,7 +342,7 @@ class JointFlow:
         guidance: float,
     ) -> list[Candidate]:
         space = self.space
-        vectors = states.split(list(self._trained().vector_sizes), dim=1)
+        vectors = states.split(list(self.trained_network().vector_sizes), dim=1)
         compositions = None
         if self.code is not None:
             coded = torch.stack(vectors[: len(space.phases)], dim=1).cpu().double().numpy()
@@ -383,34 +375,9 @@ class JointFlow:
 
     def save(self, folder: Path) -> tuple[str, Path]:
         """Weights and scales into ``folder/<sha256>.safetensors``; returns hash and path."""
-        network = self._trained()
-        tensors = {f"flow.{k}": v for k, v in network.state_dict().items()}
-        if self.head is not None:
-            tensors |= {f"head.{k}": v for k, v in self.head.state_dict().items()}
-        if self.image_features is not None:
-            for key in ("mean", "axes"):
-                array = np.ascontiguousarray(getattr(self.image_features, key))
-                tensors[f"features.{key}"] = torch.from_numpy(array)
-        tensors["near"] = torch.from_numpy(np.ascontiguousarray(self.near))
-        if self.vae is not None:
-            tensors |= self.vae.tensors()
-        arrays: dict[str, Any] = {"code": self.code, "process": self.process_scale}
-        arrays |= {"property": self.property_scale, "context": self.feature_scale}
-        for name, part in arrays.items():
-            if part is not None:
-                for key, array in asdict(part).items():
-                    tensors[f"{name}.{key}"] = torch.from_numpy(np.ascontiguousarray(array))
-        card = {
-            "generator": self.name,
-            "settings": asdict(self.settings),
-            "properties": self.properties,
-            "phases": self.space.phases,
-            "elements": self.space.elements,
-            "latent_shape": network.latent_shape,
-            "lag": None if self.image_features is None else self.image_features.lag,
-            "data_hash": self.library.data_hash,
-        }
-        return checkpoint.save(folder, tensors, card)
+        from generators.flow_files import save_flow
+
+        return save_flow(self, folder)
 
     def load(self, path: Path) -> JointFlow:
         """A trained copy of this generator from a checkpoint of the same campaign.
@@ -418,49 +385,6 @@ class JointFlow:
         Raises InvalidInputError when the checkpoint was made for other properties, phases,
         elements or sizes.
         """
-        tensors, card = checkpoint.load(path)
-        for key, mine in (
-            ("properties", self.properties),
-            ("phases", self.space.phases),
-            ("elements", self.space.elements),
-        ):
-            if tuple(card[key]) != tuple(mine):
-                raise InvalidInputError(
-                    f"checkpoint {path.name} has {key} {card[key]}, this campaign has "
-                    f"{list(mine)}; use the checkpoint's own campaign"
-                )
-        settings = dict(card["settings"])
-        vae_settings = VAESettings(**settings.pop("vae"))
-        new = copy.copy(self)
-        # Sizes come from the file, training lengths from the campaign.
-        sizes = {k: settings[k] for k in ("width", "depth", "heads", "head_width", "head_depth")}
-        new.settings = replace(self.settings, **sizes, vae=vae_settings)
+        from generators.flow_files import load_flow
 
-        def part(name: str) -> dict[str, NDArray[Any]]:
-            start = name + "."
-            return {k[len(start) :]: v.numpy() for k, v in tensors.items() if k.startswith(start)}
-
-        if code := part("code"):
-            new.code = CompositionCode(**code)
-        if process := part("process"):
-            new.process_scale = Standardiser(**process)
-        new.property_scale = PropertyScale(**part("property"))
-        shape = card["latent_shape"]
-        if shape is not None:
-            new.vae = ImageVAE.restore(tensors, vae_settings, len(self.space.phases), self.device)
-        new.network = new._network(tuple(shape) if shape is not None else None)
-        new.network.load_state_dict(
-            {k.removeprefix("flow."): v for k, v in tensors.items() if k.startswith("flow.")}
-        )
-        new.network.eval()
-        if features := part("features"):
-            new.image_features = ImageFeatures(len(self.space.phases), card["lag"], **features)
-            new.feature_scale = Standardiser(**part("context"))
-        new.head = new._head(new.network)
-        if new.head is not None:
-            new.head.load_state_dict(
-                {k.removeprefix("head."): v for k, v in tensors.items() if k.startswith("head.")}
-            )
-            new.head.eval()
-        new.near = tensors["near"].numpy()
-        return new
+        return load_flow(self, path)

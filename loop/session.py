@@ -38,7 +38,7 @@ from loop.surrogate import Surrogate
 from loop.targets import Targets
 from loop.validity import Gate
 
-BANK_IMAGES = 4096
+BANK_IMAGES = 16384
 MUTANTS = 0.25  # share of the designs to learn from that are mutants of the best records
 
 
@@ -109,9 +109,9 @@ class Session:
             rng = stage_rng(seed, "library", 0, "bank")
             images = held_out = compositions = None
             if space.image_shape is not None:
-                images = self.library.patches(BANK_IMAGES, rng=rng)
+                images = self.library.patches(BANK_IMAGES // 4, rng=rng)
                 split = "val" if self.library.has_images("val") else "train"
-                held_out = self.library.patches(BANK_IMAGES // 4, rng=rng, split=split)
+                held_out = self.library.patches(BANK_IMAGES // 16, rng=rng, split=split)
             if space.elements:
                 compositions = self.library.table
             features = Features.fit(space, images)
@@ -194,7 +194,7 @@ class Session:
             raise LedgerError(
                 "no evaluation so far was ok; look at the reasons with `spinodal query`"
             )
-        surrogate = self._surrogate(ok, stage("surrogate"))
+        surrogate = self.surrogate(ok, stage("surrogate"))
         generator = self.generator(arm, index, ok, surrogate)
         guidance = settings.guidance if arm == LOOP_ARM else (0.0,)
         self.progress("propose", 0, 1)
@@ -221,7 +221,8 @@ class Session:
             away,
         )
 
-    def _surrogate(self, ok: Sequence[Record], rng: np.random.Generator) -> Surrogate:
+    def surrogate(self, ok: Sequence[Record], rng: np.random.Generator) -> Surrogate:
+        """The surrogate fitted to scored records."""
         features, _, _ = self._parts()
         x = features.transform([r.candidate for r in ok])
         y = np.array([[r.outcome.values.get(k, np.nan) for k in self.properties] for r in ok])
@@ -242,7 +243,7 @@ class Session:
             rng = stage_rng(self.campaign.seed, arm, index, "fit")
             learned = list(ok)
             if hasattr(start, "save"):
-                learned += self._unscored(ok, surrogate, index, rng)
+                learned += self.unscored(ok, surrogate, index, rng)
             generator = start.fit(learned, rng=rng, progress=self.progress)
             if hasattr(generator, "save"):
                 digest, path = generator.save(self.checkpoints)
@@ -267,7 +268,7 @@ class Session:
         loaded: Generator = untrained.load(path)
         return loaded
 
-    def _unscored(
+    def unscored(
         self, ok: Sequence[Record], surrogate: Surrogate, index: int, rng: np.random.Generator
     ) -> list[Record]:
         """Library designs and mutants of the best records, with the surrogate's predictions."""

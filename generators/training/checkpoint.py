@@ -71,8 +71,12 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except SafetensorError as error:
         raise InvalidInputError(f"checkpoint {path} is not a safetensors file: {error}") from None
     length = int.from_bytes(data[:8], "little")
-    card = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][CARD])
-    return tensors, card
+    metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+    if CARD not in metadata:
+        raise InvalidInputError(
+            f"checkpoint {path} is not a checkpoint of this program: it has no model card"
+        )
+    return tensors, json.loads(metadata[CARD])
 
 
 def torch_generator(rng: Any, device: str = "cpu") -> torch.Generator:

@@ -33,7 +33,7 @@ class FlowSettings:
     depth: int = 4
     heads: int = 4
     first_steps: int = 600
-    retrain_steps: int = 120
+    retrain_steps: int = 160
     batch: int = 128
     learning_rate: float = 1e-3
     retrain_rate: float = 5e-4
@@ -42,7 +42,7 @@ class FlowSettings:
     focus: float = 0.5  # share of draws that follow the rank toward the targets
     focus_rank: int = 200
     sample_steps: int = 10
-    image_rows: int = 5000  # rows whose images train the transformer; all rows train the head
+    image_rows: int = 4000  # rows whose images train the transformer; all rows train the head
     head_width: int = 128
     head_depth: int = 4
     head_batch: int = 512
