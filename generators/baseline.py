@@ -27,7 +27,7 @@ class LibraryDraw:
         self, records: Sequence[Record], *, rng: np.random.Generator, progress: Progress = silent
     ) -> LibraryDraw:
         """Nothing to learn."""
-        return self
+        return LibraryDraw(self.library)
 
     def propose(
         self,

@@ -16,7 +16,7 @@ from loop.space import DesignSpace
 from tests import libraries
 
 SPACE = libraries.SPACES["image"]
-SETTINGS = replace(PRESETS["tiny"].vae, steps=150, images=512, batch=32)
+SETTINGS = replace(PRESETS["tiny"].vae, steps=120, images=512, batch=16)
 
 
 @pytest.fixture(scope="module")
