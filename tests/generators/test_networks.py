@@ -61,6 +61,24 @@ def test_a_masked_value_does_not_count() -> None:
     assert not torch.allclose(embedding(changed, mask), found)
 
 
+def test_a_masked_value_does_no_harm_to_the_gradients() -> None:
+    embedding = awake(PropertyEmbedding(2, 16))
+    values = torch.tensor([[math.nan, 1.0], [2.0, math.inf]], dtype=torch.float64)
+    embedding(values, torch.tensor([[False, True], [True, False]])).sum().backward()
+    for parameter in embedding.parameters():
+        assert parameter.grad is not None
+        assert bool(torch.isfinite(parameter.grad).all())
+
+
+def test_the_null_is_learned() -> None:
+    embedding = awake(PropertyEmbedding(3, 16))
+    values, mask = normal(4, 3), torch.tensor([True, False, True]).expand(4, 3)
+    embedding(values, mask).sum().backward()
+    grad = embedding.null.grad
+    assert grad is not None
+    assert grad.abs().amax(1).gt(0).tolist() == [False, True, False]
+
+
 def test_the_null_is_not_a_value() -> None:
     """No property is unlike every value of it, at initialisation and later."""
     torch.manual_seed(0)

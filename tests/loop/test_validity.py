@@ -94,6 +94,20 @@ def test_speckled_and_random_images_are_turned_away(gate: Gate, library: Library
         assert gate.reasons(odd) == ["image is unlike the library's micrographs"] * 3
 
 
+def test_little_noise_is_mostly_seen(gate: Gate, library: Library) -> None:
+    """One pixel in fifty flipped moves fraction and correlations little, local patterns much."""
+    rng = np.random.default_rng(8)
+    designs = library.draw(200, rng=rng)
+    noisy = []
+    for candidate in designs:
+        image = candidate.microstructure
+        assert image is not None
+        flipped = np.where(rng.random(image.shape) < 0.02, 1 - image, image).astype(np.uint8)
+        noisy.append(replaced(candidate, microstructure=flipped))
+    away = np.mean(["image" in reason for reason in gate.reasons(noisy)])
+    assert away > 0.75
+
+
 def test_odd_compositions_are_turned_away(gate: Gate, library: Library) -> None:
     """Inside the bounds, but outside what the library's alloys span."""
     corner = np.array([0.4, 0.3, 0.2, 0.1])
