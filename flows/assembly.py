@@ -59,7 +59,7 @@ def open_session(
     ]
     library = Library.load(campaign)
     properties = [name for s in simulators for name in s.outputs]
-    check_targets(campaign.targets, properties)  # before a ledger is made for it
+    check_targets(campaign.targets, simulators)  # before a ledger is made for it
 
     def make(name: str, settings: Mapping[str, Any]) -> Generator:
         return generator_registry.create(

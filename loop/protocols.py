@@ -52,3 +52,14 @@ class Simulator(Protocol):
     def evaluate(self, candidates: Sequence[Candidate]) -> list[Outcome]:
         """One outcome per candidate, same order, same length, input unchanged."""
         ...
+
+
+@runtime_checkable
+class Limited(Protocol):
+    """What a simulator may offer besides: values that no design of its space can pass.
+
+    Targets wholly outside are refused before a campaign starts. Properties may be left out, and
+    either side may be infinite.
+    """
+
+    limits: Mapping[str, tuple[float, float]]  # property name -> (least, greatest)

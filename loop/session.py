@@ -7,6 +7,7 @@ A workflow engine calls the stages one by one; ``run`` calls them in order witho
 
 from __future__ import annotations
 
+import math
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +23,7 @@ from loop.errors import InvalidCampaignError, LedgerError, unknown_name
 from loop.features import Features
 from loop.ledger import Ledger
 from loop.library import Library
-from loop.protocols import Generator, Progress, Simulator, silent
+from loop.protocols import Generator, Limited, Progress, Simulator, silent
 from loop.round import (
     Batch,
     evaluate,
@@ -42,11 +43,32 @@ BANK_IMAGES = 16384
 MUTANTS = 0.25  # share of the designs to learn from that are mutants of the best records
 
 
-def check_targets(targets: Targets, properties: Sequence[str]) -> None:
-    """Raises InvalidCampaignError when a target names a property that no simulator gives."""
-    for name in targets.properties:
-        if name not in properties:
-            raise InvalidCampaignError("targets: " + unknown_name("property", name, properties))
+def check_targets(targets: Targets, simulators: Sequence[Simulator]) -> None:
+    """Refuse targets that cannot be met.
+
+    Raises InvalidCampaignError when a target names a property that no simulator gives, or when
+    all that it accepts lies outside the simulator's limits (``protocols.Limited``).
+    """
+    units = {name: unit for s in simulators for name, unit in s.outputs.items()}
+    limits = {k: v for s in simulators if isinstance(s, Limited) for k, v in s.limits.items()}
+    for target in targets:
+        if target.name not in units:
+            raise InvalidCampaignError("targets: " + unknown_name("property", target.name, units))
+        low, high = limits.get(target.name, (-math.inf, math.inf))
+        if target.high < low or target.low > high:
+            unit = units[target.name]
+            raise InvalidCampaignError(
+                f"target {target.name}: {_span(target.low, target.high)} is out of reach; with "
+                f"the phases and bounds of this space it is {_span(low, high)}"
+                f"{'' if unit == '1' else f' {unit}'} in every design; ask within that or widen "
+                "the space"
+            )
+
+
+def _span(low: float, high: float) -> str:
+    if math.isinf(low):
+        return f"at most {high:.6g}"
+    return f"at least {low:.6g}" if math.isinf(high) else f"{low:.6g} to {high:.6g}"
 
 
 class Keepable(Protocol):
@@ -73,7 +95,7 @@ class Session:
     ) -> None:
         """``generators``: per arm the untrained generator; the arm "loop" must be among them.
 
-        Raises InvalidCampaignError when a target names a property that no simulator gives.
+        Raises InvalidCampaignError when a target cannot be met (``check_targets``).
         """
         self.campaign = campaign
         self.ledger = ledger
@@ -82,7 +104,7 @@ class Session:
         self.checkpoints = checkpoints
         self.progress = progress
         self.properties = tuple(name for s in self.simulators for name in s.outputs)
-        check_targets(campaign.targets, self.properties)
+        check_targets(campaign.targets, self.simulators)
         self._untrained = dict(generators)
         self._trained: dict[tuple[str, int], Generator] = {}
         self._started: dict[tuple[str, int], float] = {}

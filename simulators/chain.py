@@ -33,6 +33,7 @@ from simulators.chain_settings import (
 from simulators.conductivity import Conductivity, effective_conductivity
 from simulators.correlation import interface_density, mean_chord_length
 from simulators.elasticity import Stiffness, effective_stiffness, youngs_modulus
+from simulators.limits import output_limits
 from simulators.phases import PhaseModel, PhaseProperties
 
 NAME = "composite-chain"
@@ -69,7 +70,7 @@ class CompositeChain:
     by energy, lower bound Reuss); ``<phase>_fraction``: area fraction of the precipitate phase;
     ``precipitate_chord_length_px``: mean length of all its chords along x and y;
     ``interface_density_per_px``: pixel edges between phases per area; density and cost: by area
-    fraction and by mass.
+    fraction and by mass. ``limits``: what no design of the space can pass.
     """
 
     name = NAME
@@ -80,6 +81,7 @@ class CompositeChain:
         self.device = device
         self.phases = PhaseModel(space, settings)
         self.outputs: Mapping[str, str] = {name: settings.units[name] for name in settings.outputs}
+        self.limits: Mapping[str, tuple[float, float]] = output_limits(self.phases)
         # The ledger reuses outcomes by candidate and version, so the version tells the settings.
         described = json.dumps(settings.identity(space), sort_keys=True)
         self.version = f"{VERSION}-{hashlib.sha256(described.encode()).hexdigest()[:8]}"

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from loop.candidate import Candidate, Outcome
-from loop.protocols import Simulator
+from loop.protocols import Limited, Simulator
 
 RELATIVE = 1e-12  # batch against singles, run against run
 
@@ -85,6 +85,19 @@ def check_bounds(simulator: Simulator, candidates: Sequence[Candidate]) -> None:
             _require(low <= value <= high, f"{name} = {value} lies outside ({low}, {high})")
 
 
+def check_limits(simulator: Simulator, candidates: Sequence[Candidate]) -> None:
+    """Where it states limits they are of declared properties and hold every value."""
+    if not isinstance(simulator, Limited):
+        return
+    for name, (low, high) in simulator.limits.items():
+        _require(name in simulator.outputs, f"limits of {name}, which is not among the outputs")
+        _require(low <= high, f"limits of {name} are ({low}, {high}); expected low <= high")
+    for outcome in _evaluate(simulator, candidates):
+        for name, value in outcome.values.items():
+            low, high = simulator.limits.get(name, (-math.inf, math.inf))
+            _require(low <= value <= high, f"{name} = {value} lies outside ({low}, {high})")
+
+
 def check_length(simulator: Simulator, candidates: Sequence[Candidate]) -> None:
     """As many outcomes as candidates, for none, one and several."""
     for n in (0, 1, len(candidates)):
@@ -148,6 +161,7 @@ CHECKS: tuple[Check, ...] = (
     check_identity,
     check_units,
     check_bounds,
+    check_limits,
     check_length,
     check_order,
     check_singles,

@@ -82,7 +82,7 @@ class PhaseModel:
             name: np.where(np.isnan(given[name]), found.get(name, ones), given[name])
             for name in given
         }
-        bulk, shear = self._given_moduli()
+        bulk, shear = self.given_moduli()
         return PhaseProperties(
             density=merged[DENSITY],
             conductivity=merged[CONDUCTIVITY],
@@ -95,7 +95,8 @@ class PhaseModel:
         values = [self.settings.given(phase, property_) for phase in self.space.phases]
         return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
-    def _given_moduli(self) -> tuple[FloatArray, FloatArray]:
+    def given_moduli(self) -> tuple[FloatArray, FloatArray]:
+        """Bulk and shear moduli that the settings give, (p,) each; nan where they do not."""
         young, poisson = self._given(MODULUS), self._given("poissons_ratio")
         return young / (3 * (1 - 2 * poisson)), young / (2 * (1 + poisson))
 

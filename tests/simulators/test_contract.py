@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -107,6 +107,14 @@ class Unbounded(Wrapped):
         ]
 
 
+class Beyond(Wrapped):
+    limits: Mapping[str, tuple[float, float]] = {"density_g_per_cm3": (0.0, 1.0)}
+
+
+class Limitless(Wrapped):
+    limits: Mapping[str, tuple[float, float]] = {"densty_g_per_cm3": (0.0, 99.0)}
+
+
 class Short(Wrapped):
     def spoiled(self, candidates: Sequence[Candidate], outcomes: list[Outcome]) -> list[Outcome]:
         return [outcome for outcome in outcomes if outcome.status == "ok"]
@@ -152,6 +160,8 @@ class Scribbling(Wrapped):
         (Unitless, contract.check_units, "has no unit"),
         (Undeclared, contract.check_units, "declared are"),
         (Unbounded, contract.check_bounds, "lies outside"),
+        (Beyond, contract.check_limits, "lies outside"),
+        (Limitless, contract.check_limits, "not among the outputs"),
         (Short, contract.check_length, "3 outcomes for 4 candidates"),
         (Sorted, contract.check_order, "order is reversed"),
         (Crowded, contract.check_singles, "otherwise alone"),
