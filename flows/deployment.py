@@ -30,7 +30,7 @@ from prefect.states import Completed
 
 from flows.campaign import ONE_AT_A_TIME, play_round, play_seeds, run_name
 from flows.sessions import Key, held
-from loop.errors import LedgerError
+from loop.errors import BusyError
 
 WATCH_SECONDS = 1.0
 POLL_SECONDS = 5.0
@@ -53,7 +53,7 @@ def run_one_round(
     with ExitStack() as claimed:
         try:
             claimed.enter_context(session.ledger.claim(session.campaign_id))
-        except LedgerError as busy:
+        except BusyError as busy:
             return Completed(name="Skipped", message=f"skipped: {busy}")
         reason = session.stop_reason()
         message = "nothing left to do"

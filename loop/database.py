@@ -28,7 +28,7 @@ from sqlalchemy import (
     text,
 )
 
-from loop.errors import LedgerError, SpinodalError
+from loop.errors import BusyError, LedgerError, SpinodalError
 from loop.tables import SCHEMA, VERSION_TABLE
 
 BUSY_SECONDS = 60
@@ -66,7 +66,7 @@ class Database:
     def exclusive(self, number: int, busy: Callable[[], str]) -> Iterator[None]:
         """Hold lock ``number`` of this ledger; it is freed when the process ends, however it ends.
 
-        Raises LedgerError with the message of ``busy`` when another run holds it.
+        Raises BusyError with the message of ``busy`` when another run holds it.
         """
         if self.path is None:
             with self._advisory_lock(number, busy):
@@ -78,7 +78,7 @@ class Database:
             try:
                 lock.acquire(timeout=0)
             except Timeout:
-                raise LedgerError(busy()) from None
+                raise BusyError(busy()) from None
         try:
             yield
         finally:
@@ -92,7 +92,7 @@ class Database:
                 connection.execution_options(isolation_level="AUTOCOMMIT")
                 locked = select(func.pg_try_advisory_lock(ADVISORY_SPACE, number))
                 if not connection.scalar(locked):
-                    raise LedgerError(busy())
+                    raise BusyError(busy())
             try:
                 yield
             finally:

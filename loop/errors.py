@@ -26,6 +26,10 @@ class LedgerError(SpinodalError):
     """A ledger that cannot be opened, is too new, is locked by a run or lacks what was asked."""
 
 
+class BusyError(LedgerError):
+    """A campaign that another run has in its hands."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """Message for a name that is not among ``known``, with the nearest known one offered."""
     names = sorted(known)

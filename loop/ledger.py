@@ -107,7 +107,7 @@ class Ledger(LedgerReader):
     def claim(self, campaign: int) -> Iterator[None]:
         """Hold the right to run a campaign; freed when the process ends, however it ends.
 
-        Raises LedgerError, naming the holder, when another run has it.
+        Raises BusyError, naming the holder, when another run has it.
         """
 
         def busy() -> str:

@@ -24,6 +24,7 @@ from interface.cli_schedule import check_cron, parse_interval
 from loop.candidate import Candidate
 from loop.errors import InvalidInputError, LedgerError, SpinodalError
 from loop.ledger import Ledger
+from tests.campaigns import write_campaign
 
 
 @pytest.mark.parametrize(
@@ -126,6 +127,29 @@ def test_a_password_is_no_parameter(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert given["ledger"] is None
     assert "secret" not in repr(given)
     assert os.environ[LEDGER_VARIABLE] == Server.url
+
+
+def test_a_firing_is_skipped_for_another_run_and_for_nothing_else(tmp_path: Path) -> None:
+    from flows.deployment import run_one_round
+
+    write_campaign(tmp_path / "tiny")
+    given = (str(tmp_path / "tiny"), str(tmp_path / "ledger.db"))
+    key = Key.of(*given)
+    session = held(key)
+    lock = Path(f"{session.ledger.path}.campaign-{session.campaign_id}.lock")
+    try:
+        with session.ledger.claim(session.campaign_id):
+            state = run_one_round.fn(*given)
+        assert state.name == "Skipped"
+        assert "is being run by process" in str(state.message)
+        lock.unlink(missing_ok=True)
+        lock.mkdir()  # the surroundings' fault: no lock can be taken here
+        with pytest.raises(LedgerError, match=r"ledger\.db: "):
+            run_one_round.fn(*given)
+        assert not session.ledger.is_planned(session.campaign_id, "seed", 0)
+    finally:
+        release(key)
+        session.ledger.close()
 
 
 def test_a_session_is_opened_once_a_process(

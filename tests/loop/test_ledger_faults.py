@@ -22,7 +22,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, event, text
 
 import loop
-from loop.errors import LedgerError
+from loop.errors import BusyError, LedgerError
 from loop.ledger import Ledger
 from loop.tables import SCHEMA, VERSION_TABLE, metadata
 from tests.loop import ledger_fixtures
@@ -104,7 +104,7 @@ def test_one_run_at_a_time(tmp_path: Path) -> None:
         with first.claim(number):
             for ledger in (first, second):
                 with (
-                    pytest.raises(LedgerError, match=f"run by process {os.getpid()} on"),
+                    pytest.raises(BusyError, match=f"run by process {os.getpid()} on"),
                     ledger.claim(number),
                 ):
                     pass
@@ -345,7 +345,7 @@ def test_the_url_opens_the_same_ledger_whatever_the_path(
 def test_postgresql_holds_the_same_ledger(tmp_path: Path) -> None:
     with Ledger.open(os.environ["SPINODAL_TEST_POSTGRES"]) as there:
         number = play(there, rounds=6)
-        with there.claim(number), pytest.raises(LedgerError, match="is being run by process"):
+        with there.claim(number), pytest.raises(BusyError, match="is being run by process"):
             there.claim(number).__enter__()
         with Ledger.open(tmp_path / "ledger.db") as here:
             play(here, rounds=6)
