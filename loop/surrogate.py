@@ -67,7 +67,8 @@ class Surrogate:
         for name, count in zip(self.properties, known.sum(0), strict=True):
             if count < MIN_ROWS:
                 raise InvalidInputError(
-                    f"surrogate: {name} has {count} scored values; expected at least {MIN_ROWS}"
+                    f"surrogate: {name} has {count} scored values; expected at least {MIN_ROWS}; "
+                    "raise loop.seeds, or see with `spinodal query` why evaluations failed"
                 )
         new.outputs = PropertyScale.fit(y)
         target = new.outputs.forward(y)
@@ -144,13 +145,17 @@ class Posterior:
 
 
 def fit_kernel(x: Tensor, y: Tensor, steps: int) -> tuple[Any, float, float]:
-    """Kernel, noise variance and constant mean: maximum a posteriori, ``steps`` L-BFGS steps."""
+    """Kernel, noise variance and constant mean: maximum a posteriori, ``steps`` L-BFGS steps.
+
+    A search that fails or leaves the real numbers ends with what it started from.
+    """
     from botorch.exceptions.warnings import OptimizationWarning
     from botorch.models import SingleTaskGP
     from botorch.optim.fit import fit_gpytorch_mll_scipy
     from gpytorch.constraints import GreaterThan
     from gpytorch.likelihoods import GaussianLikelihood
     from gpytorch.mlls import ExactMarginalLogLikelihood
+    from linear_operator.utils.errors import NanError, NotPSDError
     from linear_operator.utils.warnings import NumericalWarning
 
     from loop.kernels import LinearPlusMatern
@@ -164,12 +169,19 @@ def fit_kernel(x: Tensor, y: Tensor, steps: int) -> tuple[Any, float, float]:
     model.double()
     model.train()
     mll = ExactMarginalLogLikelihood(likelihood, model)
+    start = {name: value.detach().clone() for name, value in model.named_parameters()}
+    failed = False
     with warnings.catch_warnings():
         # The step limit is meant: more steps than that change no prediction worth the time. The
         # jitter added to a singular matrix on the way is below the noise's lower limit.
         warnings.simplefilter("ignore", OptimizationWarning)
         warnings.simplefilter("ignore", NumericalWarning)
-        fit_gpytorch_mll_scipy(mll, options={"maxiter": steps})
+        try:
+            fit_gpytorch_mll_scipy(mll, options={"maxiter": steps})
+        except (NanError, NotPSDError):
+            failed = True
+    if failed or not all(torch.isfinite(value).all() for value in model.parameters()):
+        model.load_state_dict(start, strict=False)  # what is not a parameter stays
     model.eval()
     noise = float(likelihood.noise.detach())
     return kernel, noise, float(model.mean_module.constant.detach())

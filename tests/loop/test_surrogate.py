@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from loop.errors import InvalidInputError
 from loop.kernels import LinearPlusMatern
-from loop.surrogate import FIT_ROWS, MIN_ROWS, Posterior, Surrogate
+from loop.surrogate import FIT_ROWS, MIN_ROWS, Posterior, Surrogate, fit_kernel
 
 FloatArray = NDArray[np.float64]
 
@@ -226,6 +226,71 @@ def test_constant_inputs_and_outputs_do_no_harm() -> None:
     prediction = Surrogate(("a", "b")).fit(x, y, rng=rng).predict(x)
     assert np.all(np.isfinite(prediction.std))
     assert prediction.mean == pytest.approx(y, abs=1e-2)
+
+
+@pytest.mark.parametrize("kind", ["all different", "rows twice", "rows twice, other values", "one"])
+@pytest.mark.parametrize("n", [MIN_ROWS, 12])
+def test_few_rows_of_many_inputs(n: int, kind: str) -> None:
+    """More inputs than rows, rows twice, values that contradict or do not vary: still finite."""
+    rng = np.random.default_rng([n, len(kind)])
+    x = np.column_stack([rng.normal(size=(n, 120)), np.full((n, 3), 2.0)])
+    y = np.column_stack([x[:, 0] * 5 + 190, np.exp(3 * x[:, 1])])
+    if kind.startswith("rows twice"):
+        x[n // 2 :] = x[: n - n // 2]
+        if kind == "rows twice":
+            y[n // 2 :] = y[: n - n // 2]
+    if kind == "one":
+        y[:] = y[0]
+    surrogate = Surrogate(("a", "b")).fit(x, y, rng=rng)
+    found = surrogate.predict(np.concatenate([x, 3 * rng.normal(size=(40, x.shape[1]))]))
+    assert np.all(np.isfinite(found.mean))
+    assert np.all(np.isfinite(found.std))
+    assert np.all(found.std >= 0)
+    if kind == "one":
+        assert found.mean == pytest.approx(np.broadcast_to(y[0], (n + 40, 2)), rel=1e-3)
+    elif kind != "rows twice, other values":
+        assert np.all(np.abs(found.mean[:n] - y) < 0.2 * y.std(0))
+
+
+def starting_point(d: int) -> dict[str, float]:
+    kernel = LinearPlusMatern(d)
+    return {
+        "scale": float(kernel.matern.outputscale.detach()),
+        "length": float(kernel.matern.base_kernel.lengthscale.detach()[0, 0]),
+        "slope": float(kernel.linear.variance.detach().flatten()[0]),
+    }
+
+
+@pytest.mark.parametrize("fault", ["squares overflow", "not positive definite", "parameters lost"])
+def test_a_search_that_fails_ends_where_it_began(
+    fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(14)
+    x, y = torch.from_numpy(rng.normal(size=(10, 4))), torch.from_numpy(rng.normal(size=10))
+    if fault == "squares overflow":
+        y = y * 1e200
+    else:
+        import botorch.optim.fit
+        from linear_operator.utils.errors import NotPSDError
+
+        def failing(mll: torch.nn.Module, **_: object) -> None:
+            if fault == "not positive definite":
+                raise NotPSDError("matrix not positive definite after repeatedly adding jitter")
+            with torch.no_grad():
+                for value in mll.parameters():
+                    value.fill_(math.nan)
+
+        monkeypatch.setattr(botorch.optim.fit, "fit_gpytorch_mll_scipy", failing)
+    for _ in range(2):
+        kernel, noise, constant = fit_kernel(x, y, 30)
+        start = starting_point(4)
+        assert float(kernel.matern.outputscale.detach()) == pytest.approx(start["scale"], rel=1e-6)
+        lengths = kernel.matern.base_kernel.lengthscale.detach().numpy()
+        assert lengths == pytest.approx(np.full((1, 4), start["length"]), rel=1e-6)
+        slopes = kernel.linear.variance.detach().numpy().ravel()
+        assert slopes == pytest.approx(np.full(4, start["slope"]), rel=1e-6)
+        assert noise == pytest.approx(1e-4, rel=1e-6)
+        assert constant == 0.0
 
 
 def test_too_few_values_are_refused() -> None:
