@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
@@ -22,6 +22,7 @@ Status = Literal["ok", "infeasible", "failed"]
 STATUSES: tuple[Status, ...] = ("ok", "infeasible", "failed")
 SUM_TOLERANCE = 1e-9
 ID_DECIMALS = 12
+PHASE_SEPARATOR = "|"  # of the names that go into an id, so no name may contain it
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,15 @@ class Origin:
         if not self.source:
             raise InvalidInputError("origin has an empty source; name the generator or table")
         object.__setattr__(self, "details", MappingProxyType(dict(self.details)))
+
+
+def check_phase_names(phases: Sequence[str]) -> None:
+    """Raises InvalidInputError for a name that is empty or would make two ids ambiguous."""
+    for name in phases:
+        if not name or PHASE_SEPARATOR in name:
+            raise InvalidInputError(
+                f"phase name {name!r} is empty or contains {PHASE_SEPARATOR!r}; rename the phase"
+            )
 
 
 def _frozen(array: NDArray[Any]) -> NDArray[Any]:
@@ -73,6 +83,7 @@ class Candidate:
     def __post_init__(self) -> None:
         if not self.phases:
             raise InvalidInputError("candidate has no phases; expected at least one phase name")
+        check_phase_names(self.phases)
         if self.microstructure is None and self.phase_compositions is None:
             raise InvalidInputError(
                 "candidate has neither microstructure nor phase_compositions; give at least one"
@@ -133,7 +144,7 @@ class Candidate:
 
     def _content_hash(self) -> str:
         digest = hashlib.sha256()
-        digest.update("|".join(self.phases).encode())
+        digest.update(PHASE_SEPARATOR.join(self.phases).encode())
         if self.microstructure is not None:
             digest.update(f"image{self.microstructure.shape}".encode())
             digest.update(self.microstructure.tobytes())

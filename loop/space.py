@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from loop.candidate import Candidate
-from loop.errors import InvalidCampaignError, unknown_name
+from loop.candidate import Candidate, check_phase_names
+from loop.errors import InvalidCampaignError, InvalidInputError, unknown_name
 
 BOUND_TOLERANCE = 1e-9
 
@@ -43,6 +44,10 @@ class DesignSpace:
             raise InvalidCampaignError(
                 "design space has neither elements nor images; give at least one"
             )
+        try:
+            check_phase_names(self.phases)
+        except InvalidInputError as error:
+            raise InvalidCampaignError(f"space.phases: {error}") from None
         for phase, table in self.bounds.items():
             if phase not in self.phases:
                 raise InvalidCampaignError(
@@ -58,6 +63,11 @@ class DesignSpace:
                         f"space.bounds.{phase}.{element} is ({low:g}, {high:g}); "
                         "expected 0 <= low <= high <= 1"
                     )
+        for name, (low, high) in self.process.items():
+            if not -math.inf < low <= high < math.inf:
+                raise InvalidCampaignError(
+                    f"space.process.{name} is ({low:g}, {high:g}); expected finite low <= high"
+                )
         if self.elements:
             lows, highs = self.bound_arrays()
             for phase, least, most in zip(self.phases, lows.sum(1), highs.sum(1), strict=True):

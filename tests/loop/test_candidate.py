@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import struct
 from dataclasses import FrozenInstanceError
 from typing import Any
 
@@ -77,6 +79,16 @@ def test_id_is_of_the_content_alone() -> None:
     assert len(reference.id) == 32
 
 
+def test_ids_are_the_same_in_every_version() -> None:
+    """Ledgers hold them: SHA-256 over the parts as the class describes them, written out."""
+    digest = hashlib.sha256(b"gamma|gamma_prime")
+    digest.update(b"image(2, 4)" + bytes([0, 1, 1, 1, 0, 1, 0, 1]))
+    for element, column in (("Al", 1), ("Ni", 0), ("Re", 2)):
+        digest.update(element.encode() + struct.pack("<2d", *X[:, column]))
+    digest.update(b"temperature_K=1373.0time_h=4.0")
+    assert make().id == digest.hexdigest()[:32]
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -118,6 +130,8 @@ def test_a_candidate_cannot_be_changed() -> None:
     ("changes", "message"),
     [
         ({"phases": ()}, "no phases"),
+        ({"phases": ("gamma|gamma_prime", "eta")}, r"contains '\|'; rename the phase"),
+        ({"phases": ("gamma", "")}, "phase name '' is empty"),
         ({"microstructure": None, "phase_compositions": None}, "neither"),
         ({"microstructure": IMAGE.astype(np.int64)}, "type int64; expected uint8"),
         ({"microstructure": IMAGE[0]}, r"shape \(4,\); expected \(h, w\)"),

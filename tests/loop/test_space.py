@@ -53,6 +53,9 @@ def test_bound_arrays_default_to_zero_and_one() -> None:
     [
         ({"phases": ()}, "no phases"),
         ({"phases": ("a", "a")}, "phase a is listed twice"),
+        ({"phases": ("a|b", "c"), "bounds": {}}, r"space\.phases: phase name 'a\|b' .* rename"),
+        ({"process": {"temperature_K": (1300.0, 900.0)}}, r"temperature_K is \(1300, 900\)"),
+        ({"process": {"temperature_K": (900.0, float("inf"))}}, "expected finite low <= high"),
         ({"elements": ("Ni", "Ni", "Cr"), "bounds": {}}, "element Ni is listed twice"),
         ({"elements": (), "bounds": {}, "image_shape": None}, "neither elements nor images"),
         ({"bounds": {"aa": {}}}, "unknown phase 'aa'; did you mean 'a'"),
