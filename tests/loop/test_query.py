@@ -126,9 +126,14 @@ def conditions(draw: st.DrawFn, frame: pd.DataFrame) -> Filter:
     return f"{name} {sign} {quoted(text)}", lambda f: COMPARE[sign](f[name], text)
 
 
+def three_valued(rows: Rows) -> Rows:
+    # pandas compares text in Arrow's booleans, which it cannot combine with its own (TypeError).
+    return lambda f: rows(f).astype("boolean")
+
+
 def combined(parts: st.SearchStrategy[Filter]) -> st.SearchStrategy[Filter]:
     def join(word: str, left: Filter, right: Filter) -> Filter:
-        (a, rows_a), (b, rows_b) = left, right
+        (a, rows_a), (b, rows_b) = [(text, three_valued(rows)) for text, rows in (left, right)]
         if word == "not":
             return f"not ({a})", lambda f: ~rows_a(f)
         if word == "and":
