@@ -33,7 +33,7 @@ class FlowSettings:
     depth: int = 4
     heads: int = 4
     first_steps: int = 600
-    retrain_steps: int = 160
+    retrain_steps: int = 130
     batch: int = 128
     learning_rate: float = 1e-3
     retrain_rate: float = 5e-4
@@ -41,8 +41,8 @@ class FlowSettings:
     vector_weight: float = 1.0  # loss weight of compositions against the image latent
     focus: float = 0.5  # share of draws that follow the rank toward the targets
     focus_rank: int = 200
-    sample_steps: int = 10
-    image_rows: int = 4000  # rows whose images train the transformer; all rows train the head
+    sample_steps: int = 6
+    image_rows: int = 3000  # rows whose images train the transformer; all rows train the head
     head_width: int = 128
     head_depth: int = 4
     head_batch: int = 512
