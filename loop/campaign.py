@@ -8,13 +8,16 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from loop.errors import InvalidCampaignError, InvalidInputError, unknown_name
+from loop.formula import check_symbol
 from loop.space import DesignSpace
 from loop.targets import Targets, parse_target
+
+Guidance = Annotated[float, Field(ge=0.0, le=100.0)]
 
 
 class _Section(BaseModel):
@@ -23,7 +26,7 @@ class _Section(BaseModel):
 
 class CampaignSection(_Section):
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)  # what a database holds
     description: str = ""
 
 
@@ -38,7 +41,7 @@ class ImagesSection(_Section):
     """Label images: ``labels[v]`` names the phase of pixel value v."""
 
     folder: str
-    labels: tuple[str, ...]
+    labels: tuple[str, ...] = Field(min_length=1)
     patch: int = Field(default=64, ge=16, le=512)
     downsample: int = Field(default=1, ge=1)
     index: str | None = None  # CSV with columns name, split (train, val, test)
@@ -52,7 +55,7 @@ class CompositionsSection(_Section):
 class SimulatorsSection(_Section):
     """``use``: names of registered simulators; a table per name holds its settings."""
 
-    use: tuple[str, ...]
+    use: tuple[str, ...] = Field(min_length=1)
     settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
@@ -69,9 +72,9 @@ class LoopSection(_Section):
     budget: int | None = Field(default=None, ge=1)  # evaluations after the seeds, per arm
     library: int = Field(default=8000, ge=16)  # unscored designs that carry predictions
     pool: int = Field(default=1200, ge=1)  # proposals a round from which the batch is picked
-    guidance: tuple[float, ...] = (1.0, 2.0)
+    guidance: tuple[Guidance, ...] = Field(default=(1.0, 2.0), min_length=1)
     control_arms: tuple[Literal["random", "mutation"], ...] = ("random", "mutation")
-    diversity: float = Field(default=1.0, ge=0.0)
+    diversity: float = Field(default=1.0, ge=0.0, allow_inf_nan=False)
     stop_hits: int | None = Field(default=None, ge=1)
     stagnation_rounds: int | None = Field(default=None, ge=1)
     chunk: int = Field(default=20, ge=1)  # candidates a simulation task evaluates together
@@ -142,15 +145,30 @@ def _known_keys(path: tuple[int | str, ...]) -> list[str]:
     return list(model.model_fields)
 
 
+# In words of the file's format rather than of the language that reads it.
+_PLAIN = {
+    "tuple_type": "a list in square brackets",
+    "too_short": "at least one entry",
+    "too_long": "[low, high]",
+    "dict_type": "a table",
+    "model_type": "a table",
+}
+
+
 def _explain(path: Path, error: ValidationError) -> str:
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        *parents, key = first["loc"]
+    kind, loc = first["type"], first["loc"]
+    if kind == "missing" and isinstance(loc[-1], int):  # one of the two numbers of a range
+        kind, loc = "too_long", loc[:-1]
+    where = ".".join(str(part) for part in loc)
+    if kind == "extra_forbidden":
+        *parents, key = loc
         section = f"[{'.'.join(map(str, parents))}]: " if parents else ""
         return f"{path}: {section}" + unknown_name("key", str(key), _known_keys(tuple(parents)))
-    if first["type"] == "missing":
+    if kind == "missing":
         return f"{path}: key {where} is missing; add it"
+    if kind in _PLAIN:
+        return f"{path}: {where} is {first['input']!r}; expected {_PLAIN[kind]}"
     return f"{path}: {where} is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
 
 
@@ -179,7 +197,9 @@ def load_campaign(path: Path | str, **overrides: Mapping[str, Any]) -> Campaign:
     except tomllib.TOMLDecodeError as error:
         raise InvalidCampaignError(f"{path} is not valid TOML: {error}") from None
     for section, keys in overrides.items():
-        table[section] = {**table.get(section, {}), **keys}
+        given = table.get(section, {})
+        if isinstance(given, dict):  # what is no table is refused below
+            table[section] = {**given, **keys}
     try:
         file = _File.model_validate(table)
     except ValidationError as error:
@@ -190,7 +210,27 @@ def load_campaign(path: Path | str, **overrides: Mapping[str, Any]) -> Campaign:
 def _assemble(path: Path, file: _File) -> Campaign:
     if not file.targets:
         raise InvalidCampaignError(f"{path}: no targets; add at least one [targets.PROPERTY] table")
+    for name in file.simulators.settings:
+        if name not in file.simulators.use:
+            raise InvalidCampaignError(
+                f"{path}: simulators.settings: "
+                + unknown_name("simulator", name, file.simulators.use)
+                + " (simulators.use names those that run)"
+            )
     image_shape = (file.images.patch, file.images.patch) if file.images else None
+    try:
+        for element in file.space.elements:
+            check_symbol(element, "space.elements")
+        space = DesignSpace(
+            phases=file.space.phases,
+            elements=file.space.elements,
+            image_shape=image_shape,
+            bounds=file.space.bounds,
+            process=file.space.process,
+        )
+        targets = Targets(tuple(parse_target(k, v) for k, v in file.targets.items()))
+    except (InvalidCampaignError, InvalidInputError) as error:
+        raise InvalidCampaignError(f"{path}: {error}") from None
     if file.images:
         for name in file.images.labels:
             if name not in file.space.phases:
@@ -201,14 +241,6 @@ def _assemble(path: Path, file: _File) -> Campaign:
         raise InvalidCampaignError(
             f"{path}: space.elements and [compositions] go together; give both or neither"
         )
-    space = DesignSpace(
-        phases=file.space.phases,
-        elements=file.space.elements,
-        image_shape=image_shape,
-        bounds=file.space.bounds,
-        process=file.space.process,
-    )
-    targets = Targets(tuple(parse_target(k, v) for k, v in file.targets.items()))
     return Campaign(
         folder=path.parent.resolve(),
         info=file.campaign,

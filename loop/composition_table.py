@@ -29,8 +29,9 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
             f"no compositions file at {path}; give a CSV with columns PHASE:ELEMENT"
         ) from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
         raise InvalidInputError(
-            f"cannot read compositions {path}: {error}; expected a UTF-8 CSV file"
+            f"cannot read compositions {path}: {reason}; expected a UTF-8 CSV file"
         ) from None
 
 

@@ -33,6 +33,7 @@ class BusyError(LedgerError):
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """Message for a name that is not among ``known``, with the nearest known one offered."""
     names = sorted(known)
-    near = get_close_matches(name, names, n=1, cutoff=0.5)
+    near = [other for other in names if other.lower() == name.lower()]
+    near = near or get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names) or 'none'}"
     return f"unknown {kind} {name!r}; {hint}"

@@ -7,6 +7,7 @@ phases. Grey micrographs are not segmented here; they are refused with a hint.
 from __future__ import annotations
 
 import csv
+import re
 import struct
 import warnings
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,7 @@ Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".pgm")
 LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")
-MAX_PIXELS = 100_000_000  # a 10,000 x 10,000 label map; 18 of the example's size are 4.7 million
+MAX_PIXELS = 80_000_000  # above 8192 x 8192, below where Pillow suspects an attack by itself
 HELD_OUT = 0.15  # share of the images (or of one image) for val, and again for test
 
 LabelImage = NDArray[np.uint8]
@@ -42,7 +43,9 @@ def list_images(folder: Path) -> list[Path]:
         raise InvalidInputError(
             f"image folder {folder} {what}; expected a folder of label images (PNG)"
         )
-    files = sorted(f for f in folder.iterdir() if f.is_file() and not f.name.startswith("."))
+    # A link that leads nowhere is no file, but is meant as one.
+    entries = [f for f in folder.iterdir() if f.is_file() or f.is_symlink()]
+    files = sorted(f for f in entries if not f.name.startswith("."))
     for file in files:
         if file.suffix.lower() in LOSSY_SUFFIXES:
             raise InvalidInputError(
@@ -72,8 +75,9 @@ def read_labels(path: Path) -> LabelImage:
                 _check_header(path, image)
                 return np.array(image, dtype=np.uint8)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        claimed = re.search(r"\d+ pixels", str(error))
         raise InvalidInputError(
-            f"image {path} is too large to decode safely ({error}); cut it into smaller images"
+            _gigantic(path, claimed[0] if claimed else "too many pixels")
         ) from None
     except UnidentifiedImageError:
         raise InvalidInputError(
@@ -82,19 +86,23 @@ def read_labels(path: Path) -> LabelImage:
     except InvalidInputError:
         raise
     except (OSError, ValueError, SyntaxError, EOFError, struct.error) as error:
-        reason = str(error).replace("\n", " ")
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise InvalidInputError(
             f"image {path} is not readable: {reason}; save it again as PNG"
         ) from None
 
 
+def _gigantic(path: Path, size: str) -> str:
+    return (
+        f"image {path} has {size}; the limit is {MAX_PIXELS:,} in all (more is not decoded); "
+        "cut it into smaller images"
+    )
+
+
 def _check_header(path: Path, image: Image.Image) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
-        raise InvalidInputError(
-            f"image {path} has {width} x {height} pixels; the limit is {MAX_PIXELS:,} in all; "
-            "cut it into smaller images"
-        )
+        raise InvalidInputError(_gigantic(path, f"{width} x {height} pixels"))
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
         raise InvalidInputError(
@@ -190,8 +198,10 @@ def read_index(path: Path, images: Sequence[Path]) -> dict[Split, list[Path]]:
                 seen.add(by_name[name])
                 found[split].append(by_name[name])
     except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
         raise InvalidInputError(
-            f"cannot read image index {path}: {error}; expected a CSV file with columns name, split"
+            f"cannot read image index {path}: {reason}; expected a CSV file with columns name, "
+            "split"
         ) from None
     if not found["train"]:
         raise InvalidInputError(

@@ -235,24 +235,39 @@ def _load_images(campaign: Campaign, files: list[Path]) -> SplitImages | None:
             after = (
                 f" after downsampling by {settings.downsample}" if settings.downsample > 1 else ""
             )
+            lower = "images.downsample or images.patch" if after else "images.patch"
             raise InvalidInputError(
                 f"image {path} has {w} x {h} pixels{after}, smaller than the patch of "
-                f"{settings.patch} x {settings.patch}; lower images.patch or give larger images"
+                f"{settings.patch} x {settings.patch}; lower {lower} or give larger images"
             )
         files.append(path)
         return labels
 
     if settings.index is None:
-        return split_by_name([(path.name, read(path)) for path in listed], settings.patch)
+        found = split_by_name([(path.name, read(path)) for path in listed], settings.patch)
+        return _checked_variety(found, phases)
     index = campaign.folder / settings.index
     by_split = read_index(index, listed)
     files.append(index)
     images = {split: tuple(map(read, by_split[split])) for split in SPLITS}
-    return SplitImages(
+    found = SplitImages(
         images=images,
         names={split: tuple(path.name for path in by_split[split]) for split in SPLITS},
         note=f"by {index.name}: " + ", ".join(f"{len(images[s])} {s}" for s in SPLITS),
     )
+    return _checked_variety(found, phases)
+
+
+def _checked_variety(found: SplitImages, phases: Sequence[str]) -> SplitImages:
+    """The images, when phases meet in some image of every split that has images."""
+    for split, images in found.images.items() if len(phases) > 1 else ():
+        if images and all(image.min() == image.max() for image in images):
+            raise InvalidInputError(
+                f"the {split} images ({', '.join(found.names[split][:3])}) show one phase only, "
+                f"{phases[int(images[0].flat[0])]}; give images in which phases meet, or check "
+                "images.labels and the split"
+            )
+    return found
 
 
 def _load_table(campaign: Campaign, files: list[Path]) -> tuple[NDArray[np.float64] | None, int]:

@@ -148,6 +148,10 @@ def parse_target(property_: str, table: Mapping[str, Any]) -> Target:
         )
     kind = kinds[0]
     cls, required, optional = _KEYS[kind]
+    allowed = {kind, *optional} | ({"tolerance"} if kind == "value" else set())
+    for key in table:
+        if key not in allowed:
+            raise InvalidCampaignError(f"target {property_}: " + unknown_name("key", key, allowed))
     if kind == "range":
         pair = table["range"]
         if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
@@ -155,7 +159,6 @@ def parse_target(property_: str, table: Mapping[str, Any]) -> Target:
                 f"target {property_}: range is {pair!r}; expected [low, high]"
             )
         given: dict[str, Any] = {"low": pair[0], "high": pair[1]}
-        allowed = {"range"}
     elif kind == "value":
         if "tolerance" not in table:
             raise InvalidCampaignError(
@@ -163,17 +166,12 @@ def parse_target(property_: str, table: Mapping[str, Any]) -> Target:
                 "in the property's unit"
             )
         given = {name: table[name] for name in required}
-        allowed = set(required)
     else:
         if table[kind] is not True:
             raise InvalidCampaignError(
                 f"target {property_}: {kind} is {table[kind]!r}; expected true"
             )
         given = {name: table[name] for name in optional if name in table}
-        allowed = {kind, *optional}
-    for key in table:
-        if key not in allowed:
-            raise InvalidCampaignError(f"target {property_}: " + unknown_name("key", key, allowed))
     for key, number in given.items():
         if isinstance(number, bool) or not isinstance(number, (int, float)):
             raise InvalidCampaignError(

@@ -91,10 +91,26 @@ def test_settings_round_trip_as_json(tmp_path: Path) -> None:
         ("patch = 32", "patch = 8", "images.patch is 8: input should be greater"),
         ('labels = ["a", "b"]', 'labels = ["a", "c"]', "images.labels: unknown phase 'c'"),
         ("seed = 3", "seed = -1", "campaign.seed is -1"),
+        ("seed = 3", f"seed = {2**63}", "campaign.seed is 9223372036854775808"),
+        ("rounds = 3", "guidance = []", r"loop.guidance is \[\]; expected at least one entry"),
+        ("rounds = 3", "guidance = [-1.0]", r"loop.guidance.0 is -1.0: input should be greater"),
+        ("rounds = 3", "guidance = [nan]", "loop.guidance.0 is nan: input should be"),
+        ("rounds = 3", "diversity = inf", "loop.diversity is inf: input should be a finite"),
+        (
+            "[loop]",
+            "[simulators.settings.x]\n[loop]",
+            r"simulators.settings: unknown simulator 'x'",
+        ),
+        ('labels = ["a", "b"]', "labels = []", r"images.labels is \[\]; expected at least one"),
+        ("Al = [0.0, 0.2]", "Al = [0.2]", r"bounds.a.Al is \[0.2\]; expected \[low, high\]"),
+        ("Al = [0.0, 0.2]", "Al = [0, 1, 2]", r"a.Al is \[0, 1, 2\]; expected \[low, high\]"),
+        ("Al = [0.0, 0.2]", "Al = 0.2", r"a.Al is 0.2; expected a list in square brackets"),
+        ('elements = ["Ni", "Al"]', 'elements = ["Ni", "AL"]', "'AL'; did you mean 'Al'"),
         ("Al = [0.0, 0.2]", "Ax = [0.0, 0.2]", "unknown element 'Ax'; did you mean 'Al'"),
         ("[space.bounds.a]", "[space.bounds.c]", "unknown phase 'c'"),
         ('[compositions]\nfile = "table.csv"', "", r"elements and \[compositions\] go together"),
         ("range = [8.0, 8.2]", "range = [8.2, 8.0]", "target density_g_per_cm3: range"),
+        ("range = [8.0, 8.2]", "value = 8\ntolerence = 1", "'tolerence'; did you mean 'tolerance'"),
         ("seed = 3", "seed = 3 4", "is not valid TOML"),
         ("[loop]", '[generator]\npreset = "huge"\n[loop]', "generator.preset is 'huge'"),
     ],
@@ -130,6 +146,9 @@ def test_overrides_replace_keys_of_a_section(tmp_path: Path) -> None:
     assert campaign.compute.device == "cuda"
     with pytest.raises(InvalidCampaignError, match="unknown key 'btach'; did you mean 'batch'"):
         _load(tmp_path, loop={"btach": 7})
+    flat = "loop = 3\n" + TEXT[: TEXT.index("[loop]")]
+    with pytest.raises(InvalidCampaignError, match="loop is 3; expected a table"):
+        _load(tmp_path, flat, loop={"batch": 7})
 
 
 def test_hash_knows_what_decides_the_results(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from loop.campaign import load_campaign
-from loop.errors import InvalidInputError
+from loop.errors import InvalidCampaignError, InvalidInputError
+from loop.images import SplitImages
 from loop.library import Library, transform
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "superalloy"
@@ -212,10 +214,19 @@ def test_constant_crops_are_drawn_anew(tmp_path: Path) -> None:
     assert np.all((crops.min(axis=(1, 2)) == 0) & (crops.max(axis=(1, 2)) == 1))
 
 
-def test_images_that_are_all_constant_are_an_error(tmp_path: Path) -> None:
-    for name in ("a", "b", "c"):
-        _image(tmp_path / "labels" / f"{name}.png", np.zeros((40, 40), dtype=np.uint8))
-    library = _write(tmp_path)
+@pytest.mark.parametrize(("constant", "split"), [("abc", "train"), ("a", "train"), ("b", "val")])
+def test_a_split_of_constant_images_is_an_error(tmp_path: Path, constant: str, split: str) -> None:
+    for name in "abc":
+        image = np.zeros((40, 40), dtype=np.uint8)
+        image[20:] = name not in constant
+        _image(tmp_path / "labels" / f"{name}.png", image)
+    with pytest.raises(InvalidInputError, match=rf"the {split} images \(.\.png\) show one phase"):
+        _write(tmp_path)
+
+
+def test_constant_images_have_no_crops_to_draw(folder: Path) -> None:
+    constant = SplitImages({"train": (np.zeros((40, 40), dtype=np.uint8),)}, {"train": ("a",)}, "")
+    library = replace(_write(folder), split_images=constant)
     with pytest.raises(
         InvalidInputError, match="every crop of the train images shows one phase only"
     ):
@@ -296,7 +307,7 @@ def test_rows_outside_the_bounds_are_left_out(folder: Path) -> None:
 
 
 def test_unknown_element_of_the_space(folder: Path) -> None:
-    with pytest.raises(InvalidInputError, match=r"space\.elements: unknown element 'Xx'"):
+    with pytest.raises(InvalidCampaignError, match=r"space\.elements: unknown element 'Xx'"):
         _write(folder, space='elements = ["Ni", "Xx"]\n')
 
 

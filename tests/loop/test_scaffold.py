@@ -176,7 +176,7 @@ def _spoil(data: Path, what: str) -> None:
         ("tiny", r"y\.png is 12 pixels wide or high; the smallest patch"),
         ("broken", r"y\.png is not readable"),
         ("empty", "holds no image"),
-        ("constant", "every crop of the train images shows one phase only"),
+        ("constant", r"the train images \(x\.png\) show one phase only, a; give images"),
         ("sum", "line 4: a sums to 0.9; expected 1"),
     ],
 )
