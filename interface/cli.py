@@ -4,14 +4,40 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from interface import cli_make, cli_read, cli_run, cli_schedule
-from interface.cli_common import DEBUG_VARIABLE, FLAG
+from interface.cli_common import DEBUG_VARIABLE, EXIT_USER, FLAG
+from interface.output import harmless
+
+
+class OneLineErrors(TyperGroup):
+    """The commands; what is wrong with the words typed is told in one line, as all errors are."""
+
+    def main(self, *args: Any, **given: Any) -> Any:
+        """As ``TyperGroup.main``, which would frame such an error in a box of many lines."""
+        words = args[0] if args else given.get("args")
+        if not given.get("standalone_mode", True) or not words:  # without a word: the help
+            return super().main(*args, **given)
+        try:
+            code = super().main(*args, **{**given, "standalone_mode": False})
+        except Exception as error:
+            if not hasattr(error, "format_message"):  # not one of the parser's
+                raise
+            context = getattr(error, "ctx", None)
+            path = context.command_path if context else "spinodal"
+            text = harmless(error.format_message()).replace("Value error, ", "").rstrip(".")
+            text += f"{'' if text.endswith('?') else ';'} see {path} --help"
+            print(f"error: {text[0].lower()}{text[1:]}", file=sys.stderr)
+            sys.exit(getattr(error, "exit_code", EXIT_USER))
+        sys.exit(code if isinstance(code, int) else 0)
+
 
 app = typer.Typer(
+    cls=OneLineErrors,
     name="spinodal",
     no_args_is_help=True,
     add_completion=False,

@@ -200,6 +200,10 @@ def _columns(
     """Fields to show: those asked for, all for machines, the telling ones for people."""
     if given is not None:
         names = [name.strip() for name in given.split(",") if name.strip()]
+        if not names:
+            raise InvalidInputError(
+                f"--columns is {given!r}; expected names of fields such as id,hit or all"
+            )
         return None if names == ["all"] else names
     if format_ is not Format.table:
         return None
