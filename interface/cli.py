@@ -50,6 +50,11 @@ for group in (cli_run, cli_schedule, cli_read, cli_make):
     group.register(app)
 
 
+# Read by the OpenMP runtime when torch is loaded. Threads that spin while they wait for one
+# another make training several times slower as soon as anything else runs on the machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 def version() -> str:
     """The installed version, or a note that this is a source tree which is not installed."""
     from importlib.metadata import PackageNotFoundError
