@@ -15,7 +15,7 @@ from loop.surrogate import Surrogate
 from loop.targets import Targets
 
 FloatArray = NDArray[np.float64]
-SCREEN = 4  # combinations looked at per design kept
+SCREEN = 3  # combinations looked at per design kept
 
 
 @dataclass(frozen=True)

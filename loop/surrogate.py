@@ -51,7 +51,7 @@ class Surrogate:
         y: FloatArray,
         *,
         rng: np.random.Generator,
-        steps: int = 30,
+        steps: int = 25,
         progress: Progress = silent,
     ) -> Surrogate:
         """A new surrogate from features (n, d) and property values (n, k), NaN where unknown.
