@@ -31,7 +31,7 @@ class VAESettings:
 
     latent_channels: int = 8
     width: int = 16
-    steps: int = 180
+    steps: int = 200
     batch: int = 64
     learning_rate: float = 2e-3
     kl_weight: float = 0.05

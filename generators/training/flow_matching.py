@@ -32,8 +32,8 @@ class FlowSettings:
     width: int = 128
     depth: int = 4
     heads: int = 4
-    first_steps: int = 520
-    retrain_steps: int = 110
+    first_steps: int = 600
+    retrain_steps: int = 130
     batch: int = 128
     learning_rate: float = 1e-3
     retrain_rate: float = 5e-4
@@ -47,7 +47,7 @@ class FlowSettings:
     head_depth: int = 4
     head_batch: int = 512
     head_first_steps: int = 1200
-    head_retrain_steps: int = 200
+    head_retrain_steps: int = 250
     head_sample_steps: int = 20
     vae: VAESettings = field(default_factory=VAESettings)
 
