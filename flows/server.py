@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -24,6 +25,7 @@ from loop.errors import SpinodalError
 
 START_SECONDS = 120.0
 STOP_SECONDS = 10.0
+LEAST_ROOM = 1_000_000  # bytes; its database alone needs several times as much
 LOG_NAME = "server.log"
 
 
@@ -97,6 +99,11 @@ class PrivateServer:
                 if response.status == 200:
                     return
             time.sleep(0.05)
+        if shutil.disk_usage(self._home).free < LEAST_ROOM:  # then the log has no room, either
+            raise SpinodalError(
+                f"the workflow server did not start: the disk is full at {self._home}; free some "
+                "space and run the same command again"
+            )
         log = self._home / LOG_NAME
         last = log.read_text(errors="replace").strip().splitlines()[-1:] or ["no output"]
         raise SpinodalError(

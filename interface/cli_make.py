@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import socket
 from collections.abc import Callable, Iterable
 from enum import StrEnum
 from pathlib import Path
@@ -184,12 +183,6 @@ def _described(case: Case) -> dict[str, Any]:
     }
 
 
-def free_port(host: str) -> int:
-    """A port that nothing listens on."""
-    with socket.create_server((host, 0)) as found:
-        return int(found.getsockname()[1])
-
-
 @guarded
 def serve(
     port: Annotated[int, typer.Option("--port", metavar="N", min=0, max=65535)] = 8080,
@@ -205,9 +198,12 @@ def serve(
     """The page and the HTTP API of a ledger."""
     with open_ledger(ledger) as opened:  # what is wrong with it is said before anything starts
         url = opened.url
+    from interface.dashboard import bind
     from interface.dashboard import serve as start
 
-    port = port or free_port(host)
+    # What cannot be had is refused before it is announced; port 0 becomes a free one.
+    with bind(host, port) as listener:
+        port = int(listener.getsockname()[1])
     if as_json:
         print_json({"page": f"http://{host}:{port}/", "api": f"http://{host}:{port}/docs"})
     else:

@@ -24,7 +24,7 @@ from interface.cli_common import (
     shown_place,
 )
 from interface.cli_run import print_rounds
-from interface.output import json_text, print_frame, print_json, print_table, rows
+from interface.output import json_text, print_frame, print_json, print_table, rows, whole_file
 from loop.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -179,14 +179,15 @@ def _format(given: Format | None, output: Path | None, as_json: bool) -> Format:
 
 def write_frame(frame: pd.DataFrame, path: Path, format_: Format) -> None:
     """A frame as a file; the table format is plain text, one line a row."""
-    if format_ is Format.csv:
-        frame.to_csv(path, index=False)
-    elif format_ is Format.parquet:
-        frame.to_parquet(path, index=False)
-    elif format_ is Format.json:
-        path.write_text(json_text(rows(frame)), encoding="utf-8")
-    else:
-        path.write_text(frame.to_string(index=False) + "\n", encoding="utf-8")
+    with whole_file(path) as draft:
+        if format_ is Format.csv:
+            frame.to_csv(draft, index=False)
+        elif format_ is Format.parquet:
+            frame.to_parquet(draft, index=False)
+        elif format_ is Format.json:
+            draft.write_text(json_text(rows(frame)), encoding="utf-8")
+        else:
+            draft.write_text(frame.to_string(index=False) + "\n", encoding="utf-8")
 
 
 def _columns(

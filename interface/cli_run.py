@@ -6,7 +6,7 @@ import json
 import shlex
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -187,17 +187,15 @@ def remember_path(session: Session, campaign: str) -> None:
 
 
 @contextmanager
-def _stopping_tells_how_to_go_on(again: str) -> Iterator[None]:
-    text = f"the ledger has everything up to here. Go on with: {again}"
-
+def _stopping_tells_how_to_go_on(how: Callable[[], str]) -> Iterator[None]:
     def terminated(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        raise StoppedError(f"terminated; {text}", EXIT_TERMINATED)
+        raise StoppedError(f"terminated; {how()}", EXIT_TERMINATED)
 
     before = signal.signal(signal.SIGTERM, terminated)
     try:
         yield
     except KeyboardInterrupt:
-        raise StoppedError(f"interrupted; {text}") from None
+        raise StoppedError(f"interrupted; {how()}") from None
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -213,14 +211,22 @@ def _play(
 ) -> None:
     from interface.progress import shown
 
-    again = f"{program()} resume {shlex.quote(campaign)}"
-    again += f" --ledger {shlex.quote(ledger)}" if ledger else ""
+    recorded = False
+
+    def how() -> str:
+        if not recorded:
+            return "nothing had been begun"
+        again = f"{program()} resume {shlex.quote(campaign)}"
+        again += f" --ledger {shlex.quote(ledger)}" if ledger else ""
+        return f"the ledger has everything up to here. Go on with: {again}"
+
     started = time.monotonic()
-    with _stopping_tells_how_to_go_on(again):
+    with _stopping_tells_how_to_go_on(how):
         from flows.assembly import open_session
 
         with shown() as progress:
             session = open_session(campaign, ledger, progress=progress, overrides=given)
+            recorded = True
             try:
                 reason = _play_to_the_end(session, campaign, given, plain=plain, verbose=verbose)
             except BaseException:

@@ -6,8 +6,10 @@ import json
 import math
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -132,6 +134,21 @@ def print_frame(frame: pd.DataFrame, *, title: str | None = None) -> None:
     names = [str(name) for name in frame.columns]
     kept = [name for name in names if not lines or any(cell(line[name]) for line in lines)]
     print_table(kept, lines, title=title)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A path beside ``path``, with its ending, that takes its place when the block is done.
+
+    Where the block fails (a full disk), what it wrote is removed and ``path`` is as before.
+    """
+    draft = path.with_name(f".part-{path.name}")
+    try:
+        yield draft
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def note(text: str) -> None:

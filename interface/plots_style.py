@@ -11,6 +11,7 @@ import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from interface.output import whole_file
 from interface.pictures import INK
 from loop.errors import InvalidInputError
 
@@ -55,7 +56,8 @@ def house_figure(path: Path | str, width: float, height: float, **layout: Any) -
         yield figure
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(path, dpi=DPI, format="png")
+            with whole_file(path) as draft:
+                figure.savefig(draft, dpi=DPI, format="png")
         except OSError as error:
             raise InvalidInputError(
                 f"cannot write the picture {path}: {error.strerror or error}; "
