@@ -55,7 +55,7 @@ def report(session: Session) -> dict[str, Any]:
             "hits": len(hits),
             "evaluations": len(records),
             "distinct_hits": int(last["distinct_hits_total"]),
-            "hit_spread": None if last["hit_spread"] is None else float(last["hit_spread"]),
+            "hit_spread": float(last["hit_spread"]) if np.isfinite(last["hit_spread"]) else None,
             "different_images": len(
                 {c.microstructure.tobytes() for c in hits if c.microstructure is not None}
             ),

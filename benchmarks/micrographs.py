@@ -34,7 +34,10 @@ def statistics(images: NDArray[np.uint8], reference: NDArray[np.uint8]) -> dict[
     _, power = radial_power_spectrum(images)
     _, power_ref = radial_power_spectrum(reference)
     ratio = np.log(power.mean(0)) - np.log(power_ref.mean(0))
-    sizes, sizes_ref = precipitate_diameters(images), precipitate_diameters(reference)
+    sizes, sizes_ref = (
+        np.concatenate([precipitate_diameters(image) for image in stack])
+        for stack in (images, reference)
+    )
     per_image = len(images), len(reference)
     return {
         "two_point_error_within_lag_16": float(np.sqrt(np.mean(difference**2)) / s2_ref.mean(0)[0]),
