@@ -14,33 +14,32 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from generators.coding import JointCode
 from generators.dynamics.flow import Velocity, classifier_free
+from generators.dynamics.gaussian import GaussianVelocity
 from generators.dynamics.samplers import heun, uniform_times
-from generators.joint import (
-    CompositionCode,
-    Standardiser,
-    stack_compositions,
-    stack_images,
-    stack_process,
-)
+from generators.joint import stack_images
 from generators.networks.autoencoder import Autoencoder
 from generators.networks.dit import PATCH, JointTransformer
 from generators.networks.mlp import VectorFlow
 from generators.requests import draw_requests
 from generators.training import checkpoint
-from generators.training.flow_matching import FlowSettings, train_flow, train_head
+from generators.training.flow_matching import (
+    FlowSettings,
+    Rows,
+    RunSettings,
+    train_flow,
+    train_head,
+)
 from generators.training.rows import drawing_weights, rows_to_encode
-from generators.vae import ImageVAE
 from loop.candidate import Candidate, Origin, Record
 from loop.errors import InvalidCampaignError, InvalidInputError
-from loop.features import ImageFeatures
 from loop.library import Library
 from loop.protocols import Progress, silent
 from loop.scaling import PropertyScale
@@ -76,14 +75,11 @@ class JointFlow:
         self.properties = tuple(properties)
         self.settings = settings
         self.device = device
-        self.vae: ImageVAE | None = None
-        self.code: CompositionCode | None = None
-        self.process_scale: Standardiser | None = None
+        self.code: JointCode | None = None
         self.property_scale: PropertyScale | None = None
+        self.linear: GaussianVelocity | None = None
         self.network: JointTransformer | None = None
         self.head: VectorFlow | None = None
-        self.image_features: ImageFeatures | None = None
-        self.feature_scale: Standardiser | None = None
         self.near: FloatArray = np.zeros((0, len(self.properties)))  # values of the best rows
 
     # Fitting
@@ -104,41 +100,61 @@ class JointFlow:
         )
         fresh = self.network is None
         if fresh:
-            new._prepare(candidates, values, rng, progress)
+            new.code = JointCode.fit(
+                self.space,
+                self.library,
+                candidates,
+                self.settings.vae,
+                device=self.device,
+                rng=rng,
+                progress=progress,
+            )
+            new.property_scale = PropertyScale.fit(values)
+            torch.manual_seed(int(rng.integers(2**63)))  # initial weights
+            new.network = new.make_network(new.code)
+            new.head = new.make_head(new.code)
         else:
             new.network = copy.deepcopy(self.network)
             new.head = copy.deepcopy(self.head)
+        assert new.code is not None
         assert new.property_scale is not None
         conditions = new.property_scale.forward(values)
         weights, nearest = drawing_weights(
             values, self.properties, self.targets, self.settings.focus, self.settings.focus_rank
         )
         new.near = values[nearest]
-        rows_kept = rows_to_encode(weights, self.settings.image_rows, rng)
-        states = new._states([candidates[i] for i in rows_kept])
-        mirrored, source = new._mirrored([candidates[i] for i in rows_kept])
-        states = torch.cat([states, mirrored])
-        rows_kept = np.concatenate([rows_kept, rows_kept[source]])
-        common: dict[str, Any] = {
-            "asked": [k in self.targets.properties for k in self.properties],
-            "settings": self.settings,
-            "fresh": fresh,
-            "device": self.device,
-            "rng": rng,
-            "progress": progress,
-        }
+        kept = rows_to_encode(weights, self.settings.image_rows, rng)
+        states = new.code.states([candidates[i] for i in kept])
+        mirrored, source = new._mirrored([candidates[i] for i in kept])
+        kept = np.concatenate([kept, kept[source]])
+        plain = self.library.draw(self.settings.plain_rows, rng=rng)
+        plain_states = new.code.states(plain)
+        if new.linear is None:
+            new.linear = GaussianVelocity.fit(plain_states)
+        run = RunSettings(
+            asked=[k in self.targets.properties for k in self.properties],
+            settings=self.settings,
+            fresh=fresh,
+            device=self.device,
+            rng=rng,
+            progress=progress,
+        )
         assert new.network is not None
         train_flow(
             new.network,
-            states,
-            conditions[rows_kept],
-            weights[rows_kept] / weights[rows_kept].sum(),
-            **common,
+            new.linear,
+            Rows(torch.cat([states, mirrored]), conditions[kept], weights[kept], plain_states),
+            run,
         )
         if new.head is not None:
-            vectors = new._vectors(candidates)
-            context = new._context(candidates)
-            train_head(new.head, vectors, context, conditions, weights, **common)
+            vectors = plain_states[:, new.network.latent_size :]
+            train_head(
+                new.head,
+                Rows(new.code.vectors(candidates), conditions, weights, vectors),
+                context=new.code.context(candidates),
+                plain_context=new.code.context(plain),
+                run=run,
+            )
         return new
 
     def _mirrored(self, candidates: list[Candidate]) -> tuple[Tensor, NDArray[np.intp]]:
@@ -147,107 +163,40 @@ class JointFlow:
         Mirroring and half turns leave the properties along x and y as they are, so the few
         designs near the targets count fourfold. Only where the library's images are turned too.
         """
-        none = torch.zeros(0, self.trained_network().state_size), np.zeros(0, dtype=np.intp)
-        if self.vae is None or not self.library.augment:
-            return none
+        assert self.code is not None
         first = candidates[: len(candidates) // 4]
-        if not first:
-            return none
-        images = stack_images(first)
-        vectors = self._vectors(first)
-        parts = [
-            torch.cat([self.vae.encode(images.flip(axes)).flatten(1).cpu(), vectors], dim=1)
-            for axes in ((1,), (2,), (1, 2))
-        ]
-        return torch.cat(parts), np.tile(np.arange(len(first)), len(parts))
+        if self.code.vae is None or not self.library.augment or not first:
+            return torch.zeros(0, self.trained_network().state_size), np.zeros(0, dtype=np.intp)
+        images, vectors = stack_images(first), self.code.vectors(first)
+        axes = ((1,), (2,), (1, 2))
+        states = torch.cat([self.code.with_latents(images.flip(axis), vectors) for axis in axes])
+        return states, np.tile(np.arange(len(first)), len(axes))
 
-    def _prepare(
-        self,
-        candidates: list[Candidate],
-        values: FloatArray,
-        rng: np.random.Generator,
-        progress: Progress,
-    ) -> None:
-        """What is learned once: autoencoder, codes and scales."""
-        space = self.space
-        latent_shape: tuple[int, int, int] | None = None
-        if space.image_shape is not None:
-            self.vae = ImageVAE.fit(
-                self.library, self.settings.vae, device=self.device, rng=rng, progress=progress
-            )
-            h, w = space.image_shape
-            f = self.vae.network.factor
-            latent_shape = (self.settings.vae.latent_channels, h // f, w // f)
-        if space.elements:
-            low, _ = space.bound_arrays()
-            self.code = CompositionCode.fit(stack_compositions(candidates), low)
-        if space.process:
-            self.process_scale = Standardiser.fit(stack_process(candidates, tuple(space.process)))
-        self.property_scale = PropertyScale.fit(values)
-        torch.manual_seed(int(rng.integers(2**63)))  # initial weights
-        self.network = self.make_network(latent_shape)
-        if space.image_shape is not None and len(space.phases) > 1:
-            images = stack_images(candidates).numpy()
-            self.image_features = ImageFeatures.fit(images, len(space.phases))
-            self.feature_scale = Standardiser.fit(self.image_features.transform(images[:4096]))
-        self.head = self.make_head(self.network)
-
-    def make_head(self, network: JointTransformer) -> VectorFlow | None:
-        if not network.vector_sizes:
-            return None
+    def make_network(self, code: JointCode) -> JointTransformer:
+        """The untrained transformer for states of this coding."""
         s = self.settings
-        context = 0 if self.feature_scale is None else len(self.feature_scale.mean)
-        return VectorFlow(
-            size=sum(network.vector_sizes),
-            context=context,
-            properties=len(self.properties),
-            width=s.head_width,
-            depth=s.head_depth,
-        ).to(self.device)
-
-    def make_network(self, latent_shape: tuple[int, int, int] | None) -> JointTransformer:
-        space, s = self.space, self.settings
-        sizes = (len(space.elements),) * len(space.phases) if space.elements else ()
-        if space.process:
-            sizes = (*sizes, len(space.process))
         return JointTransformer(
-            latent_shape=latent_shape,
-            vector_sizes=sizes,
+            latent_shape=code.latent_shape,
+            vector_sizes=code.vector_sizes,
             properties=len(self.properties),
             width=s.width,
             depth=s.depth,
             heads=s.heads,
+            channels=s.channels,
         ).to(self.device)
 
-    def _states(self, candidates: list[Candidate]) -> Tensor:
-        """(n, state) of the joint state."""
-        parts: list[Tensor] = []
-        if self.vae is not None:
-            parts.append(self.vae.encode(stack_images(candidates)).flatten(1).cpu())
-        return torch.cat([*parts, self._vectors(candidates)], dim=1)
-
-    def _vectors(self, candidates: list[Candidate]) -> Tensor:
-        """(n, v) coded compositions and process variables; v may be 0."""
-        parts: list[Tensor] = [torch.zeros(len(candidates), 0)]
-        if self.code is not None:
-            coded = self.code.encode(stack_compositions(candidates))
-            parts.append(torch.from_numpy(coded).float().flatten(1))
-        if self.process_scale is not None:
-            process = stack_process(candidates, tuple(self.space.process))
-            parts.append(torch.from_numpy(self.process_scale.forward(process)).float())
-        return torch.cat(parts, dim=1)
-
-    def _context(self, candidates: list[Candidate]) -> Tensor:
-        """(n, f) standardised features of the candidates' images; f is 0 without images."""
-        if self.image_features is None:
-            return torch.zeros(len(candidates), 0)
-        return self._image_context(stack_images(candidates).numpy())
-
-    def _image_context(self, images: NDArray[np.uint8]) -> Tensor:
-        assert self.image_features is not None
-        assert self.feature_scale is not None
-        features = self.image_features.transform(images)
-        return torch.from_numpy(self.feature_scale.forward(features)).float()
+    def make_head(self, code: JointCode) -> VectorFlow | None:
+        """The untrained conditional of the vectors given an image; None without vectors."""
+        if not code.vector_sizes:
+            return None
+        s = self.settings
+        return VectorFlow(
+            size=sum(code.vector_sizes),
+            context=0 if code.feature_scale is None else len(code.feature_scale.mean),
+            properties=len(self.properties),
+            width=s.head_width,
+            depth=s.head_depth,
+        ).to(self.device)
 
     # Proposing
 
@@ -273,6 +222,7 @@ class JointFlow:
         """One candidate per row of requested property values (n, k); NaN is not requested."""
         network = self.trained_network()
         assert self.property_scale is not None
+        assert self.code is not None
         if not len(requests):
             return []
         known = torch.from_numpy(np.isfinite(requests)).to(self.device)
@@ -290,15 +240,22 @@ class JointFlow:
             [network.latent_size, network.state_size - network.latent_size], dim=1
         )
         images = None
-        if self.vae is not None and network.latent_shape is not None:
-            images = self.vae.decode(latent.reshape(-1, *network.latent_shape))
+        if self.code.vae is not None and network.latent_shape is not None:
+            images = self.code.vae.decode(latent.reshape(-1, *network.latent_shape))
         if self.head is not None:
             context = torch.zeros(len(requests), 0)
-            if self.image_features is not None and images is not None:
-                context = self._image_context(images)
+            if images is not None:
+                context = self.code.image_context(images)
             noise = torch.randn(vectors.shape, generator=source).to(self.device)
             vectors = self._redraw(self.head, noise, context.to(self.device), y, known, guidance)
-        return self._candidates(images, vectors, requests, guidance)
+        return self.code.candidates(images, vectors, self._origins(requests, guidance))
+
+    def _origins(self, requests: FloatArray, guidance: float) -> list[Origin]:
+        asked = [
+            {k: float(v) for k, v in zip(self.properties, row, strict=True) if np.isfinite(v)}
+            for row in requests
+        ]
+        return [Origin(self.name, guidance, {"requested": each}) for each in asked]
 
     def _redraw(
         self,
@@ -322,54 +279,21 @@ class JointFlow:
     def _velocity(
         self, network: JointTransformer, y: Tensor, known: Tensor, guidance: float
     ) -> Velocity:
+        assert self.linear is not None
         nothing = torch.zeros_like(known)
-        return classifier_free(
+        linear = self.linear.to(self.device)
+        learned = classifier_free(
             lambda x, t: network(x, t, y, nothing),
             lambda x, t: network(x, t, y, known),
             guidance,
-        )
+        )  # the linear part is the same with and without conditions
+        return lambda x, t: linear(x, t) + learned(x, t)
 
     def trained_network(self) -> JointTransformer:
+        """The transformer; raises InvalidInputError before the first fit."""
         if self.network is None:
             raise InvalidInputError("joint-flow is not trained; call fit(records) first")
         return self.network
-
-    def _candidates(
-        self,
-        images: NDArray[np.uint8] | None,
-        states: Tensor,
-        requests: FloatArray,
-        guidance: float,
-    ) -> list[Candidate]:
-        space = self.space
-        vectors = states.split(list(self.trained_network().vector_sizes), dim=1)
-        compositions = None
-        if self.code is not None:
-            coded = torch.stack(vectors[: len(space.phases)], dim=1).cpu().double().numpy()
-            compositions = self.code.decode(coded, space)
-        process: FloatArray | None = None
-        if self.process_scale is not None:
-            raw = self.process_scale.inverse(vectors[-1].cpu().double().numpy())
-            limits = np.array(list(space.process.values()))
-            process = np.clip(raw, limits[:, 0], limits[:, 1])
-        found = []
-        for i, row in enumerate(requests):
-            asked = {
-                k: float(v) for k, v in zip(self.properties, row, strict=True) if np.isfinite(v)
-            }
-            found.append(
-                Candidate(
-                    phases=space.phases,
-                    elements=space.elements,
-                    microstructure=None if images is None else images[i],
-                    phase_compositions=None if compositions is None else compositions[i],
-                    process={}
-                    if process is None
-                    else dict(zip(space.process, process[i].tolist(), strict=True)),
-                    origin=Origin(self.name, guidance, {"requested": asked}),
-                )
-            )
-        return found
 
     # Keeping
 

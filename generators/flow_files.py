@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from generators.coding import JointCode
+from generators.dynamics.gaussian import GaussianVelocity
 from generators.flow import JointFlow
 from generators.joint import CompositionCode, Standardiser
 from generators.training import checkpoint
@@ -19,6 +21,9 @@ from loop.errors import InvalidInputError
 from loop.features import ImageFeatures
 from loop.scaling import PropertyScale
 
+SIZES = ("width", "depth", "heads", "channels", "head_width", "head_depth")
+LINEAR = ("mean", "axes", "variance", "rest")
+
 
 def save_flow(flow: JointFlow, folder: Path) -> tuple[str, Path]:
     """Weights, scales and model card; see ``JointFlow.save``."""
@@ -26,15 +31,19 @@ def save_flow(flow: JointFlow, folder: Path) -> tuple[str, Path]:
     tensors = {f"flow.{k}": v for k, v in network.state_dict().items()}
     if flow.head is not None:
         tensors |= {f"head.{k}": v for k, v in flow.head.state_dict().items()}
-    if flow.image_features is not None:
+    code, linear = flow.code, flow.linear
+    assert code is not None
+    assert linear is not None
+    tensors |= {f"linear.{k}": getattr(linear, k) for k in LINEAR}
+    if code.features is not None:
         for key in ("mean", "axes"):
-            array = np.ascontiguousarray(getattr(flow.image_features, key))
+            array = np.ascontiguousarray(getattr(code.features, key))
             tensors[f"features.{key}"] = torch.from_numpy(array)
     tensors["near"] = torch.from_numpy(np.ascontiguousarray(flow.near))
-    if flow.vae is not None:
-        tensors |= flow.vae.tensors()
-    arrays: dict[str, Any] = {"code": flow.code, "process": flow.process_scale}
-    arrays |= {"property": flow.property_scale, "context": flow.feature_scale}
+    if code.vae is not None:
+        tensors |= code.vae.tensors()
+    arrays: dict[str, Any] = {"code": code.compositions, "process": code.process}
+    arrays |= {"property": flow.property_scale, "context": code.feature_scale}
     for name, part in arrays.items():
         if part is not None:
             for key, array in asdict(part).items():
@@ -46,7 +55,7 @@ def save_flow(flow: JointFlow, folder: Path) -> tuple[str, Path]:
         "phases": flow.space.phases,
         "elements": flow.space.elements,
         "latent_shape": network.latent_shape,
-        "lag": None if flow.image_features is None else flow.image_features.lag,
+        "lag": None if code.features is None else code.features.lag,
         "data_hash": flow.library.data_hash,
     }
     return checkpoint.save(folder, tensors, card)
@@ -69,34 +78,32 @@ def load_flow(flow: JointFlow, path: Path) -> JointFlow:
     vae_settings = VAESettings(**settings.pop("vae"))
     new = copy.copy(flow)
     # Sizes come from the file, training lengths from the campaign.
-    sizes = {k: settings[k] for k in ("width", "depth", "heads", "head_width", "head_depth")}
+    sizes = {k: settings[k] for k in SIZES}
     new.settings = replace(flow.settings, **sizes, vae=vae_settings)
 
     def part(name: str) -> dict[str, NDArray[Any]]:
         start = name + "."
         return {k[len(start) :]: v.numpy() for k, v in tensors.items() if k.startswith(start)}
 
-    if code := part("code"):
-        new.code = CompositionCode(**code)
-    if process := part("process"):
-        new.process_scale = Standardiser(**process)
-    new.property_scale = PropertyScale(**part("property"))
-    shape = card["latent_shape"]
-    if shape is not None:
-        new.vae = ImageVAE.restore(tensors, vae_settings, len(flow.space.phases), flow.device)
-    new.network = new.make_network(tuple(shape) if shape is not None else None)
-    new.network.load_state_dict(
-        {k.removeprefix("flow."): v for k, v in tensors.items() if k.startswith("flow.")}
+    phases = len(flow.space.phases)
+    compositions, process, features = part("code"), part("process"), part("features")
+    has_images = card["latent_shape"] is not None
+    new.code = JointCode(
+        space=flow.space,
+        vae=ImageVAE.restore(tensors, vae_settings, phases, flow.device) if has_images else None,
+        compositions=CompositionCode(**compositions) if compositions else None,
+        process=Standardiser(**process) if process else None,
+        features=ImageFeatures(phases, card["lag"], **features) if features else None,
+        feature_scale=Standardiser(**part("context")) if features else None,
     )
-    new.network.eval()
-    if features := part("features"):
-        new.image_features = ImageFeatures(len(flow.space.phases), card["lag"], **features)
-        new.feature_scale = Standardiser(**part("context"))
-    new.head = new.make_head(new.network)
-    if new.head is not None:
-        new.head.load_state_dict(
-            {k.removeprefix("head."): v for k, v in tensors.items() if k.startswith("head.")}
-        )
-        new.head.eval()
+    new.property_scale = PropertyScale(**part("property"))
+    new.linear = GaussianVelocity(**{k: tensors[f"linear.{k}"] for k in LINEAR})
+    new.network = new.make_network(new.code)
+    new.head = new.make_head(new.code)
+    for name, network in (("flow.", new.network), ("head.", new.head)):
+        if network is not None:
+            weights = {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}
+            network.load_state_dict(weights)
+            network.eval()
     new.near = tensors["near"].numpy()
     return new

@@ -29,11 +29,11 @@ CHUNK = 256
 class VAESettings:
     """``kl_weight`` is per pixel: loss = cross-entropy per pixel + kl_weight · KL / pixels."""
 
-    latent_channels: int = 8
+    latent_channels: int = 4
     width: int = 16
-    steps: int = 200
+    steps: int = 180
     batch: int = 64
-    learning_rate: float = 2e-3
+    learning_rate: float = 4e-3
     kl_weight: float = 0.05
     images: int = 8192  # distinct crops drawn for training
 

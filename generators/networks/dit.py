@@ -1,7 +1,9 @@
-"""Diffusion transformer over one joint state: image-latent patches and phase compositions.
+"""Transformer between convolutions over one joint state: image latent and vectors.
 
 Peebles & Xie 2023 (DiT, adaLN-Zero), with one token per latent patch and one per phase
-composition, so that attention couples image and chemistry at every layer.
+composition, so that attention couples image and chemistry at every layer. Convolutions at the
+latent's own resolution come before and after it (Hoogeboom et al. 2023, simple diffusion, section
+2.3): they know that neighbouring patches continue each other, which attention has to learn.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from generators.networks.conditioning import FourierFeatures, PropertyEmbedding
+from generators.networks.convolution import ModulatedConvolution
 
 PATCH = 2  # sides of the squares of the latent that are one token
 
@@ -53,7 +56,8 @@ class JointTransformer(nn.Module):
 
     The state is the flattened concatenation of an image latent (c, s, s), absent when
     ``latent_shape`` is None, and of vectors (phase compositions, process variables) whose
-    lengths are ``vector_sizes``. Each latent patch and each vector is one token.
+    lengths are ``vector_sizes``. Each latent patch and each vector is one token of ``width``;
+    the convolutions have ``channels`` channels.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class JointTransformer(nn.Module):
         width: int,
         depth: int,
         heads: int,
+        channels: int,
         patch: int = PATCH,
     ) -> None:
         super().__init__()
@@ -78,8 +83,12 @@ class JointTransformer(nn.Module):
             c, h, w = latent_shape
             self.image_tokens = (h // patch) * (w // patch)
             tokens += self.image_tokens
-            self.image_in = nn.Linear(c * patch * patch, width)
-            self.image_out = nn.Linear(width, c * patch * patch)
+            self.enter = nn.Conv2d(c, channels, 3, padding=1)
+            self.before = ModulatedConvolution(channels, width)
+            self.image_in = nn.Conv2d(channels, width, patch, stride=patch)
+            self.image_out = nn.Linear(width, channels * patch * patch)
+            self.after = ModulatedConvolution(channels, width)
+            self.leave = nn.Conv2d(channels, c, 3, padding=1)
         else:
             self.image_tokens = 0
         self.vectors_in = nn.ModuleList(nn.Linear(n, width) for n in vector_sizes)
@@ -93,7 +102,7 @@ class JointTransformer(nn.Module):
         self.final_modulation = nn.Linear(width, 2 * width)
         nn.init.zeros_(self.final_modulation.weight)
         nn.init.zeros_(self.final_modulation.bias)
-        last = list(self.vectors_out) + ([self.image_out] if latent_shape else [])
+        last: list[nn.Module] = [*self.vectors_out, *([self.leave] if latent_shape else [])]
         for layer in last:
             for parameter in layer.parameters():
                 nn.init.zeros_(parameter)
@@ -106,39 +115,34 @@ class JointTransformer(nn.Module):
     def state_size(self) -> int:
         return self.latent_size + sum(self.vector_sizes)
 
-    def _tokens(self, state: Tensor) -> Tensor:
-        parts = []
-        b = state.shape[0]
-        latent, *vectors = state.split([self.latent_size, *self.vector_sizes], dim=1)
-        if self.latent_shape is not None:
-            c, h, w = self.latent_shape
-            p = self.patch
-            z = latent.reshape(b, c, h // p, p, w // p, p)
-            z = z.permute(0, 2, 4, 1, 3, 5).reshape(b, self.image_tokens, c * p * p)
-            parts.append(self.image_in(z))
-        for layer, vector in zip(self.vectors_in, vectors, strict=True):
-            parts.append(layer(vector)[:, None])
-        return torch.cat(parts, dim=1) + self.position
-
-    def _state(self, tokens: Tensor) -> Tensor:
-        parts = []
-        b = tokens.shape[0]
-        if self.latent_shape is not None:
-            c, h, w = self.latent_shape
-            p = self.patch
-            z = self.image_out(tokens[:, : self.image_tokens])
-            z = z.reshape(b, h // p, w // p, c, p, p).permute(0, 3, 1, 4, 2, 5)
-            parts.append(z.reshape(b, c * h * w))
-        for i, layer in enumerate(self.vectors_out):
-            parts.append(layer(tokens[:, self.image_tokens + i]))
-        return torch.cat(parts, dim=1)
-
     def forward(self, state: Tensor, time: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-        x = self._tokens(state)
         condition = self.time(self.time_features(time)) + self.property(values, mask)
         condition = functional.silu(condition)
+        latent, *vectors = state.split([self.latent_size, *self.vector_sizes], dim=1)
+        tokens: list[Tensor] = []
+        features = None
+        if self.latent_shape is not None:
+            image = latent.reshape(-1, *self.latent_shape)
+            features = self.before(self.enter(image), condition)
+            tokens.append(self.image_in(features).flatten(2).transpose(1, 2))
+        tokens += [f(v)[:, None] for f, v in zip(self.vectors_in, vectors, strict=True)]
+        x = torch.cat(tokens, dim=1) + self.position
         for block in self.blocks:
             x = block(x, condition)
         shift, scale = self.final_modulation(condition)[:, None].chunk(2, dim=-1)
         x = functional.layer_norm(x, (x.shape[-1],)) * (1 + scale) + shift
-        return self._state(x)
+        found: list[Tensor] = []
+        if features is not None:
+            found.append(self._image(x[:, : self.image_tokens], features, condition))
+        found += [f(x[:, self.image_tokens + i]) for i, f in enumerate(self.vectors_out)]
+        return torch.cat(found, dim=1)
+
+    def _image(self, tokens: Tensor, features: Tensor, condition: Tensor) -> Tensor:
+        """Tokens (b, n, d) back to patches, added to the features before them: (b, c h w)."""
+        b, channels, h, w = features.shape
+        p = self.patch
+        patches = self.image_out(tokens).reshape(b, h // p, w // p, channels, p, p)
+        x = features + patches.permute(0, 3, 1, 4, 2, 5).reshape(b, channels, h, w)
+        x = self.after(x, condition)
+        x = functional.silu(functional.group_norm(x, self.after.groups))
+        return self.leave(x).flatten(1)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from generators.dynamics.flow import interpolate, logit_normal_times, target_velocity
+from generators.dynamics.gaussian import GaussianVelocity
 from generators.networks.dit import JointTransformer
 from generators.networks.mlp import VectorFlow
 from generators.training.checkpoint import torch_generator
@@ -22,30 +23,33 @@ from generators.vae import VAESettings
 from loop.protocols import Progress
 
 FloatArray = NDArray[np.float64]
-HEAD_TIME_MEAN = 0.3  # a little later than the middle: that is where properties get exact
+HEAD_TIME_MEAN = 0.8  # later than the middle: that is where properties get exact
 
 
 @dataclass(frozen=True, slots=True)
 class FlowSettings:
     """Sizes and training lengths; see ``PRESETS`` in the registry."""
 
-    width: int = 128
-    depth: int = 4
+    width: int = 96
+    depth: int = 3
     heads: int = 4
-    first_steps: int = 600
-    retrain_steps: int = 130
+    channels: int = 32  # of the convolutions around the transformer
+    first_steps: int = 900
+    retrain_steps: int = 200
     batch: int = 128
-    learning_rate: float = 1e-3
-    retrain_rate: float = 5e-4
-    dropout: float = 0.12  # share of rows trained without any condition
+    learning_rate: float = 3e-3
+    retrain_rate: float = 1e-3
+    dropout: float = 0.15  # share of rows without any condition, drawn from the library
     vector_weight: float = 1.0  # loss weight of compositions against the image latent
     focus: float = 0.5  # share of draws that follow the rank toward the targets
     focus_rank: int = 200
     sample_steps: int = 6
     image_rows: int = 3000  # rows whose images train the transformer; all rows train the head
+    plain_rows: int = 3000  # library designs that are shown without conditions
     head_width: int = 128
     head_depth: int = 4
     head_batch: int = 512
+    head_rate: float = 6e-3
     head_first_steps: int = 1200
     head_retrain_steps: int = 250
     head_sample_steps: int = 20
@@ -65,99 +69,118 @@ def dimension_weights(network: JointTransformer, vector_weight: float) -> Tensor
     return weights
 
 
-def draw_masks(n: int, asked: Tensor, dropout: float, generator: torch.Generator) -> Tensor:
+def draw_masks(n: int, asked: Tensor, generator: torch.Generator) -> Tensor:
     """(n, k) which conditions a row shows: half as the campaign asks, half a random subset.
 
-    A share ``dropout`` of the rows shows none.
+    None is empty, unless nothing is asked: rows without conditions are the library's.
     """
     k = len(asked)
     subset = torch.rand(n, k, generator=generator) < torch.rand(n, 1, generator=generator)
     as_asked = torch.rand(n, 1, generator=generator) < 0.5
-    mask = torch.where(as_asked, asked, subset)
-    return mask & (torch.rand(n, 1, generator=generator) >= dropout)
+    return torch.where(as_asked | ~subset.any(1, keepdim=True), asked, subset)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What is learned from.
+
+    ``states`` (n, d) with standardised ``conditions`` (n, k), NaN unknown, are drawn with
+    ``weights`` (n,), and shown with some of their conditions. ``plain`` (m, d) are library designs,
+    shown without: the unconditional model is that of the library, whatever the targets are.
+    """
+
+    states: Tensor
+    conditions: FloatArray
+    weights: FloatArray
+    plain: Tensor
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """``asked`` (k,): the properties with targets; ``fresh``: not trained before."""
+
+    asked: Sequence[bool]
+    settings: FlowSettings
+    fresh: bool
+    device: str
+    rng: np.random.Generator
+    progress: Progress
+
+
+class _Draws:
+    """Batches of indices, conditions and masks; conditioned rows first, plain rows after."""
+
+    def __init__(self, rows: Rows, run: RunSettings, batch: int) -> None:
+        self.generator = torch_generator(run.rng)
+        self.known = torch.from_numpy(np.isfinite(rows.conditions))
+        self.values = torch.from_numpy(np.nan_to_num(rows.conditions)).float()
+        self.weights = torch.from_numpy(rows.weights / rows.weights.sum())
+        self.asked = torch.tensor(list(run.asked))
+        self.batch = batch
+        self.plain = round(run.settings.dropout * batch) if len(rows.plain) else 0
+        self.plain_rows = len(rows.plain)
+
+    def __call__(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Conditioned rows, plain rows, values (b, k), masks (b, k)."""
+        n, g = self.batch - self.plain, self.generator
+        rows = torch.multinomial(self.weights, n, replacement=True, generator=g)
+        plain = torch.randint(max(1, self.plain_rows), (self.plain,), generator=g)
+        mask = draw_masks(n, self.asked, g) & self.known[rows]
+        none = torch.zeros(self.plain, len(self.asked))
+        return rows, plain, torch.cat([self.values[rows], none]), torch.cat([mask, none.bool()])
 
 
 def train_flow(
-    network: JointTransformer,
-    states: Tensor,
-    conditions: FloatArray,
-    probabilities: FloatArray,
-    *,
-    asked: Sequence[bool],
-    settings: FlowSettings,
-    fresh: bool,
-    device: str,
-    rng: np.random.Generator,
-    progress: Progress,
+    network: JointTransformer, linear: GaussianVelocity, rows: Rows, run: RunSettings
 ) -> float:
-    """Train in place on states (n, state) with standardised conditions (n, k), NaN unknown.
-
-    ``probabilities`` (n,): how often each row is drawn. ``asked`` (k,): the properties that the
-    campaign has targets for. Returns the final loss.
-    """
-    draws = torch_generator(rng)
-    known = torch.from_numpy(np.isfinite(conditions))
-    values = torch.from_numpy(np.nan_to_num(conditions)).float()
-    weights = torch.from_numpy(probabilities)
-    wanted = torch.tensor(list(asked))
-    scale = dimension_weights(network, settings.vector_weight).to(device)
+    """Train in place what the linear part of the velocity leaves over. Returns the final loss."""
+    settings = run.settings
+    draw = _Draws(rows, run, settings.batch)
+    scale = dimension_weights(network, settings.vector_weight).to(run.device)
+    linear = linear.to(run.device)
 
     def batches() -> Iterator[tuple[Tensor, ...]]:
         b = settings.batch
         while True:
-            rows = torch.multinomial(weights, b, replacement=True, generator=draws)
-            t = logit_normal_times(b, generator=draws)
-            noise = torch.randn(b, network.state_size, generator=draws)
-            mask = draw_masks(b, wanted, settings.dropout, draws) & known[rows]
-            batch = (states[rows], noise, t, values[rows], mask)
-            yield tuple(x.to(device) for x in batch)
+            index, plain, values, mask = draw()
+            data = torch.cat([rows.states[index], rows.plain[plain]])
+            t = logit_normal_times(b, generator=draw.generator)
+            noise = torch.randn(b, network.state_size, generator=draw.generator)
+            yield tuple(x.to(run.device) for x in (data, noise, t, values, mask))
 
     def loss(data: Tensor, noise: Tensor, t: Tensor, y: Tensor, mask: Tensor) -> Tensor:
-        predicted = network(interpolate(data, noise, t), t, y, mask)
-        error = (predicted - target_velocity(data, noise)).square()
-        return (error * scale).sum(1).mean()
+        x = interpolate(data, noise, t)
+        rest = target_velocity(data, noise) - linear(x, t)
+        return ((network(x, t, y, mask) - rest).square() * scale).sum(1).mean()
 
     schedule = (
         Schedule(settings.first_steps, settings.learning_rate, ema=0.998)
-        if fresh
+        if run.fresh
         else Schedule(settings.retrain_steps, settings.retrain_rate, warmup=20, ema=0.99)
     )
-    return train(network, loss, batches(), schedule, stage="joint flow", progress=progress)
+    return train(network, loss, batches(), schedule, stage="joint flow", progress=run.progress)
 
 
 def train_head(
-    head: VectorFlow,
-    vectors: Tensor,
-    context: Tensor,
-    conditions: FloatArray,
-    probabilities: FloatArray,
-    *,
-    asked: Sequence[bool],
-    settings: FlowSettings,
-    fresh: bool,
-    device: str,
-    rng: np.random.Generator,
-    progress: Progress,
+    head: VectorFlow, rows: Rows, *, context: Tensor, plain_context: Tensor, run: RunSettings
 ) -> float:
-    """Train the conditional of the vectors (n, v) given image features (n, f), in place.
+    """Train the conditional of the vectors given image features, in place.
 
-    The other arguments are those of ``train_flow``. Returns the final loss.
+    ``context`` (n, f) and ``plain_context`` (m, f) are the features of the rows' images.
+    Returns the final loss.
     """
-    draws = torch_generator(rng)
-    known = torch.from_numpy(np.isfinite(conditions))
-    values = torch.from_numpy(np.nan_to_num(conditions)).float()
-    weights = torch.from_numpy(probabilities)
-    wanted = torch.tensor(list(asked))
+    settings = run.settings
+    draw = _Draws(rows, run, settings.head_batch)
 
     def batches() -> Iterator[tuple[Tensor, ...]]:
         b = settings.head_batch
         while True:
-            rows = torch.multinomial(weights, b, replacement=True, generator=draws)
-            t = logit_normal_times(b, generator=draws, mean=HEAD_TIME_MEAN)
-            noise = torch.randn(b, head.size, generator=draws)
-            mask = draw_masks(b, wanted, settings.dropout, draws) & known[rows]
-            batch = (vectors[rows], noise, t, context[rows], values[rows], mask)
-            yield tuple(x.to(device) for x in batch)
+            index, plain, values, mask = draw()
+            data = torch.cat([rows.states[index], rows.plain[plain]])
+            given = torch.cat([context[index], plain_context[plain]])
+            t = logit_normal_times(b, generator=draw.generator, mean=HEAD_TIME_MEAN)
+            noise = torch.randn(b, head.size, generator=draw.generator)
+            yield tuple(x.to(run.device) for x in (data, noise, t, given, values, mask))
 
     def loss(
         data: Tensor, noise: Tensor, t: Tensor, given: Tensor, y: Tensor, mask: Tensor
@@ -166,8 +189,8 @@ def train_head(
         return (predicted - target_velocity(data, noise)).square().mean()
 
     schedule = (
-        Schedule(settings.head_first_steps, 2 * settings.learning_rate, ema=0.998)
-        if fresh
-        else Schedule(settings.head_retrain_steps, 2 * settings.retrain_rate, warmup=20, ema=0.99)
+        Schedule(settings.head_first_steps, settings.head_rate, ema=0.998)
+        if run.fresh
+        else Schedule(settings.head_retrain_steps, settings.head_rate / 4, warmup=20, ema=0.99)
     )
-    return train(head, loss, batches(), schedule, stage="compositions", progress=progress)
+    return train(head, loss, batches(), schedule, stage="compositions", progress=run.progress)

@@ -81,6 +81,7 @@ def train(
         lr=schedule.learning_rate,
         weight_decay=schedule.weight_decay,
         betas=(0.9, 0.99),
+        fused=True,
     )
     average = Average(module, schedule.ema)
     module.train()

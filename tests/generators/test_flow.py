@@ -114,6 +114,7 @@ def test_guided_velocity_is_that_of_one_joint_batch(kind: str, scale: float) -> 
     flow = trained(kind)
     network = flow.network
     assert network is not None
+    assert flow.linear is not None
     draws = torch.Generator().manual_seed(0)
     k = len(flow.properties)
     x, y = (torch.randn(5, n, generator=draws) for n in (network.state_size, k))
@@ -122,7 +123,8 @@ def test_guided_velocity_is_that_of_one_joint_batch(kind: str, scale: float) -> 
         found = flow._velocity(network, y, on, scale)(x, t)
         twice = [torch.cat([a, a]) for a in (x, t, y)]
         base, conditional = network(*twice, torch.cat([~on, on])).chunk(2)
-    expected = base + scale * (conditional - base)
+        linear = flow.linear(x, t)
+    expected = linear + base + scale * (conditional - base)
     size = float(expected.abs().max())
     assert found.numpy() == pytest.approx(expected.numpy(), abs=1e-5 * max(1.0, size))
 
@@ -134,7 +136,7 @@ def test_a_warm_start_changes_the_weights_and_keeps_the_scales(kind: str) -> Non
     designs = old.library.draw(40, rng=np.random.default_rng(5))
     new = old.fit(libraries.scored(designs), rng=np.random.default_rng(6))
     assert new.network is not old.network
-    assert new.vae is old.vae
+    assert new.code is old.code
     assert new.property_scale is old.property_scale
     assert proposals(old) == before
     assert proposals(new) != before

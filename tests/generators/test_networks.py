@@ -16,6 +16,7 @@ from torch.distributions import Normal, kl_divergence
 from generators.dynamics.flow import classifier_free
 from generators.networks.autoencoder import Autoencoder, kl_to_standard_normal
 from generators.networks.conditioning import FourierFeatures, PropertyEmbedding
+from generators.networks.convolution import ModulatedConvolution
 from generators.networks.dit import Block, JointTransformer
 from generators.networks.mlp import ModulatedBlock, VectorFlow
 
@@ -111,6 +112,7 @@ def transformer(**given: object) -> JointTransformer:
         "width": 8,
         "depth": 2,
         "heads": 2,
+        "channels": 8,
     }
     return JointTransformer(**{**settings, **given})  # type: ignore[arg-type]
 
@@ -133,9 +135,9 @@ def test_velocity_is_zero_at_initialisation_but_learns(
     out = network(state, t, values, torch.ones(4, 3, dtype=torch.bool))
     assert torch.equal(out, torch.zeros(4, size, dtype=torch.float64))
     (out - state).square().sum().backward()
-    last = [*network.vectors_out, *([network.image_out] if shape else [])]
+    last = [*network.vectors_out, *([network.leave] if shape else [])]
     for layer in last:
-        assert isinstance(layer, nn.Linear)
+        assert isinstance(layer, nn.Linear | nn.Conv2d)
         assert layer.weight.grad is not None
         assert float(layer.weight.grad.abs().max()) > 0
 
@@ -145,34 +147,44 @@ def test_an_empty_state_is_refused() -> None:
         transformer(latent_shape=None, vector_sizes=())
 
 
-@pytest.mark.parametrize("block", [Block(8, 2), ModulatedBlock(8)])
+@pytest.mark.parametrize("block", [Block(8, 2), ModulatedBlock(8), ModulatedConvolution(8, 8)])
 def test_blocks_pass_their_input_on_at_initialisation(block: nn.Module) -> None:
     """adaLN-Zero: both gates are zero (Peebles & Xie 2023, §3.2)."""
-    x = normal(3, 5, 8) if isinstance(block, Block) else normal(3, 8)
+    shape = {Block: (3, 5, 8), ModulatedConvolution: (3, 8, 5, 4)}.get(type(block), (3, 8))
+    x = normal(*shape)
     assert torch.equal(block.double()(x, normal(3, 8)), x)
 
 
 def test_tokens_are_the_patches_and_the_vectors() -> None:
-    """With identities for the projections a token is a 2×2 patch of the latent, or a vector."""
-    network = transformer(vector_sizes=(8, 8)).double()
-    eye = torch.eye(8, dtype=torch.float64)
-    linear = [network.image_in, network.image_out, *network.vectors_in, *network.vectors_out]
+    """With identities for the projections a token is a 2×2 patch of the channels, or a vector.
+
+    Then the blocks, which pass their input on at first, leave each patch and vector in its place:
+    what comes back is the input, the patches normalised over their channels and pixels.
+    """
+    network = transformer(width=32, vector_sizes=(32, 32)).double()
+    eye = torch.eye(32, dtype=torch.float64)
+    features = normal(3, 8, 4, 6)
     with torch.no_grad():
         network.position.zero_()
-        for layer in linear:
-            assert isinstance(layer, nn.Linear)
-            layer.weight.copy_(eye)
-            layer.bias.zero_()
-        state = normal(3, network.state_size)
-        tokens = network._tokens(state)
-        back = network._state(tokens)
-    assert torch.equal(back, state)
-    latent = state[:, :48].reshape(3, 2, 4, 6)
+        network.image_in.weight.copy_(eye.reshape(32, 8, 2, 2))
+        assert network.image_in.bias is not None
+        network.image_in.bias.zero_()
+        tokens = network.image_in(features).flatten(2).transpose(1, 2)
+        network.image_out.weight.copy_(eye)
+        network.image_out.bias.zero_()
+        for i in range(8):  # through the last convolution unchanged, channel by channel
+            network.leave.weight[:, i, 1, 1] = float(i < 2)
+        moved = tokens.clone()
+        moved[:, 4] += 1.0
+        change = network._image(moved, features, normal(3, 32)) - network._image(
+            tokens, features, normal(3, 32)
+        )
     for number, (i, j) in enumerate(itertools.product(range(2), range(3))):
-        patch = latent[:, :, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2]
-        assert torch.equal(tokens[:, number], patch.reshape(3, 8))
-    assert torch.equal(tokens[:, 6], state[:, 48:56])
-    assert torch.equal(tokens[:, 7], state[:, 56:])
+        patch = features[:, :, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2]
+        assert torch.equal(tokens[:, number], patch.reshape(3, 32))
+    touched = change.reshape(3, 2, 4, 6).abs().sum((0, 1))
+    # Token 4 is in row 1, column 1; the others change by what the norm's scale does.
+    assert float(touched[2:, 2:4].mean()) > 3 * float(touched[:2].mean())
 
 
 def test_image_and_compositions_see_each_other() -> None:

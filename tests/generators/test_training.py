@@ -14,10 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from generators.dynamics.flow import interpolate, target_velocity
+from generators.dynamics.gaussian import GaussianVelocity
+from generators.dynamics.samplers import heun, uniform_times
 from generators.networks.dit import JointTransformer
 from generators.networks.mlp import VectorFlow
 from generators.registry import PRESETS
 from generators.training.flow_matching import (
+    Rows,
+    RunSettings,
     dimension_weights,
     draw_masks,
     train_flow,
@@ -141,14 +145,13 @@ def test_a_loss_that_is_not_finite_stops_the_training(bad: float) -> None:
 
 
 def test_masks_are_as_stated() -> None:
-    """Shares by the rule: dropout, else half as asked, else each with a common random chance."""
-    n, dropout = 40_000, 0.12
+    """Shares by the rule: half as asked, else each with a common random chance."""
+    n = 40_000
     asked = torch.tensor([True, False, True])
-    mask = draw_masks(n, asked, dropout, torch.Generator().manual_seed(0)).numpy()
-    # A random subset is empty, and is any other one of size m, with chance 1/(k+1)/C(k, m).
-    empty = dropout + (1 - dropout) * 0.5 / 4
-    as_asked = (1 - dropout) * (0.5 + 0.5 / 4 / 3)
-    full = (1 - dropout) * 0.5 / 4
+    mask = draw_masks(n, asked, torch.Generator().manual_seed(0)).numpy()
+    # A random subset is any one of size m with chance 1/(k+1)/C(k, m); instead of an empty one
+    # the row shows what is asked.
+    empty, as_asked, full = 0.0, 0.5 + 0.5 / 4 + 0.5 / 4 / 3, 0.5 / 4
     found = {
         "empty": (~mask).all(1).mean(),
         "asked": (mask == asked.numpy()).all(1).mean(),
@@ -156,13 +159,11 @@ def test_masks_are_as_stated() -> None:
     }
     for name, rate in (("empty", empty), ("asked", as_asked), ("full", full)):
         assert found[name] == pytest.approx(rate, abs=four_sigma(rate, n)), name
-    always = draw_masks(n, asked, 1.0, torch.Generator().manual_seed(1))
-    assert not bool(always.any())
 
 
 @pytest.mark.parametrize("weight", [1.0, 0.3])
 def test_image_and_vectors_have_their_share_of_the_loss(weight: float) -> None:
-    sizes: dict[str, Any] = {"properties": 1, "width": 8, "depth": 1, "heads": 1}
+    sizes: dict[str, Any] = {"properties": 1, "width": 8, "depth": 1, "heads": 1, "channels": 8}
     both = JointTransformer(latent_shape=(2, 4, 4), vector_sizes=(3, 2), **sizes)
     found = dimension_weights(both, weight)
     assert float(found[:32].sum()) == pytest.approx(1.0)
@@ -210,26 +211,68 @@ def trained(request: pytest.FixtureRequest) -> tuple[Any, Tensor]:
         head_batch=128,
         learning_rate=3e-3,
     )
-    common: dict[str, Any] = {
-        "asked": [True],
-        "settings": settings,
-        "fresh": True,
-        "device": "cpu",
-        "rng": rng,
-        "progress": silent,
-    }
-    rows = slice(0, 3000)
-    conditions, weights = np.full((3000, 1), np.nan), np.full(3000, 1 / 3000)
+    run = RunSettings(
+        asked=[True], settings=settings, fresh=True, device="cpu", rng=rng, progress=silent
+    )
+    given = np.full((3000, 1), np.nan), np.full(3000, 1 / 3000)
     torch.manual_seed(0)
     if request.param == "joint":
         joint = JointTransformer(
-            latent_shape=None, vector_sizes=(3,), properties=1, width=32, depth=1, heads=2
+            latent_shape=None,
+            vector_sizes=(3,),
+            properties=1,
+            width=32,
+            depth=1,
+            heads=2,
+            channels=8,
         )
-        train_flow(joint, data[rows], conditions, weights, **common)
-        return joint, data[3000:]
+        # The linear part is that of other data: the network has something left to learn.
+        linear = GaussianVelocity.fit(1.0 + 2.0 * torch.randn(500, 3))
+        train_flow(joint, linear, Rows(data[:3000], *given, data[:3000]), run)
+        return (lambda x, t, y, mask: linear(x, t) + joint(x, t, y, mask)), data[3000:]
     head = VectorFlow(size=3, context=0, properties=1, width=32, depth=1)
-    train_head(head, data[rows], torch.zeros(3000, 0), conditions, weights, **common)
+    none = torch.zeros(3000, 0)
+    rows = Rows(data[:3000], *given, data[:3000])
+    train_head(head, rows, context=none, plain_context=none, run=run)
     return (lambda x, t, y, mask: head(x, t, torch.zeros(len(x), 0), y, mask)), data[3000:]
+
+
+def test_rows_without_conditions_are_those_of_the_library() -> None:
+    """Conditioned rows lie at +2, library rows at −2: without conditions samples lie at −2."""
+    rng = np.random.default_rng(0)
+    near, library = (torch.from_numpy(m + 0.3 * rng.normal(size=(500, 2))).float() for m in (2, -2))
+    rows = Rows(near, np.zeros((500, 1)), np.ones(500), library)
+    settings = replace(PRESETS["tiny"], first_steps=200, batch=64, learning_rate=3e-3, dropout=0.3)
+    run = RunSettings(
+        asked=[True], settings=settings, fresh=True, device="cpu", rng=rng, progress=silent
+    )
+    torch.manual_seed(0)
+    network = JointTransformer(
+        latent_shape=None,
+        vector_sizes=(2,),
+        properties=1,
+        width=32,
+        depth=1,
+        heads=2,
+        channels=8,
+    )
+    linear = GaussianVelocity.fit(library)
+    train_flow(network, linear, rows, run)
+    for shown, mean in ((True, 2.0), (False, -2.0)):
+        mask, y = torch.full((200, 1), shown), torch.zeros(200, 1)
+
+        def velocity(x: Tensor, t: Tensor, y: Tensor = y, mask: Tensor = mask) -> Tensor:
+            learned: Tensor = network(x, t, y, mask)
+            return linear(x, t) + learned
+
+        with torch.no_grad():
+            found = heun(
+                velocity,
+                torch.randn(200, 2, generator=torch.Generator().manual_seed(1)),
+                uniform_times(10),
+            )
+        # Standard error of the mean 0.3/√200 = 0.02; the rest is for the short training.
+        assert found.mean(0).numpy() == pytest.approx([mean, mean], abs=0.5)
 
 
 def test_trained_loss_comes_near_its_floor_and_not_below(trained: tuple[Any, Tensor]) -> None:
