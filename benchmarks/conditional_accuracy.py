@@ -11,6 +11,7 @@ for that long first, on the same records (no further simulator calls).
 from __future__ import annotations
 
 import argparse
+import copy
 import time
 from dataclasses import replace
 from typing import Any
@@ -25,6 +26,7 @@ from loop.session import Session
 from loop.summary import LOOP_ARM
 
 ASKED = ("thermal_conductivity_W_per_mK", "density_g_per_cm3", "youngs_modulus_GPa")
+DRAWS = 3  # times as many library designs as a round learns from
 TARGETS, SAMPLES, SCALES = 50, 8, (0.0, 1.0, 2.0, 3.0)
 
 
@@ -37,22 +39,32 @@ def last_generator(session: Session) -> JointFlow:
 
 
 def train_on(session: Session, generator: JointFlow, minutes: float) -> JointFlow:
-    """Longer training on the designs a next round would learn from, for about ``minutes``."""
+    """Longer training on library designs with the surrogate's predictions, about ``minutes``.
+
+    The first short training is timed, and the long one gets the steps that fit into what is left.
+    """
+    end = time.monotonic() + 60 * minutes
     index = session.next_round()
     records = [r for r in session.records(LOOP_ARM, index) if r.outcome.status == "ok"]
     rng = stage_rng(session.campaign.seed, "benchmark", index, "fit")
     surrogate = session.surrogate(records, rng)
-    learned = records + session.unscored(records, surrogate, index, rng)
-    end = time.monotonic() + 60 * minutes
-    settings = replace(
-        generator.settings, focus=0.0, retrain_steps=300, head_retrain_steps=3000, retrain_rate=1e-3
+    learned = list(records)
+    for _ in range(DRAWS):
+        learned += session.unscored(records, surrogate, index, rng)
+    trial = replace(generator.settings, focus=0.0, retrain_steps=100, head_retrain_steps=400)
+    trained = copy.copy(generator)
+    trained.settings = trial
+    start = time.monotonic()
+    trained = trained.fit(learned, rng=rng, progress=session.progress)
+    times = (end - time.monotonic()) / (time.monotonic() - start)
+    trained.settings = replace(
+        trial,
+        retrain_steps=max(1, int(times * trial.retrain_steps)),
+        head_retrain_steps=max(1, int(times * trial.head_retrain_steps)),
+        retrain_rate=trial.learning_rate / 2,
+        head_rate=2 * trial.head_rate,  # a retraining takes a quarter of it
     )
-    while time.monotonic() < end:
-        generator.settings = settings
-        generator = generator.fit(learned, rng=rng, progress=session.progress)
-        left = (end - time.monotonic()) / (60 * minutes)
-        settings = replace(settings, retrain_rate=1e-3 * max(0.1, left))
-    return generator
+    return trained.fit(learned, rng=rng, progress=session.progress)
 
 
 def accuracy(session: Session, generator: JointFlow) -> dict[str, Any]:

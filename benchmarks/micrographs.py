@@ -3,7 +3,8 @@
     python -m benchmarks.micrographs CAMPAIGN [--ledger URL] [--n N]
 
 Unconditional samples of the last round's generator beside crops of the test spots, and, as the
-yardstick, crops of the validation spots beside the same. Errors are relative to the spread that
+yardsticks, crops of the validation spots and of the training spots, which are all that the
+generator has seen, beside the same. Errors are relative to the spread that
 the real crops have: a two-point error is the root-mean-square difference of the mean S2(r) within
 lag 16 over the mean S2(0); distributions are compared by their Wasserstein distance.
 """
@@ -72,10 +73,13 @@ def main() -> None:
     images = np.stack([c.microstructure for c in made if c.microstructure is not None])
     test = session.library.patches(given.n, rng=rng, split="test")
     other = session.library.patches(given.n, rng=rng, split="val")
+    seen = session.library.patches(given.n, rng=rng)
     result = {
         "n": given.n,
         "generated against test spots": statistics(images, test),
         "validation spots against test spots": statistics(other, test),
+        "training spots against test spots": statistics(seen, test),
+        "generated against training spots": statistics(images, seen),
         "unique": len({c.id for c in made}),
     }
     print(result)

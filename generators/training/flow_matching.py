@@ -34,7 +34,7 @@ class FlowSettings:
     depth: int = 3
     heads: int = 4
     channels: int = 32  # of the convolutions around the transformer
-    first_steps: int = 900
+    first_steps: int = 1100
     retrain_steps: int = 200
     batch: int = 128
     learning_rate: float = 3e-3

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from generators.registry import PRESETS
-from generators.vae import ImageVAE, VAESettings
+from generators.vae import DETAIL, LEAST_SHARE, ImageVAE, VAESettings, detail_weights
 from loop.library import Library
 from loop.space import DesignSpace
 from tests import libraries
@@ -117,3 +117,16 @@ def test_three_phases_and_oblong_images() -> None:
     latents = vae.encode(torch.from_numpy(patches))
     assert latents.shape == (7, 5, 2, 4)
     assert vae.decode(latents).shape == patches.shape
+
+
+def test_pixels_of_fine_detail_weigh_more() -> None:
+    """By hand: a lone pixel has a share of 1/81 around it, its neighbours 80/81, a corner all."""
+    labels = torch.zeros(1, 32, 32, dtype=torch.uint8)
+    labels[0, 16, 16] = 1
+    weights = detail_weights(labels, 2)[0]
+    area = DETAIL**2
+    assert float(weights[16, 16]) == pytest.approx(1 / (LEAST_SHARE + 1 / area))
+    assert float(weights[16, 17]) == pytest.approx(1 / (LEAST_SHARE + (area - 1) / area))
+    assert float(weights[0, 0]) == pytest.approx(1 / (LEAST_SHARE + 1.0))
+    swapped = detail_weights(1 - labels, 2)[0]
+    assert torch.equal(swapped, weights)
