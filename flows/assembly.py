@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from loop.campaign import Campaign, load_campaign
+from loop.checks import check_outputs, check_targets
 from loop.ledger import Ledger
 from loop.library import Library
 from loop.protocols import Generator, Progress, silent
-from loop.session import Session, check_targets
+from loop.session import Session
 from loop.summary import LOOP_ARM
 
 VERSIONED = ("spinodal", "torch", "numpy", "botorch", "pymatgen", "prefect")
@@ -59,7 +60,8 @@ def open_session(
     ]
     library = Library.load(campaign)
     properties = [name for s in simulators for name in s.outputs]
-    check_targets(campaign.targets, simulators)  # before a ledger is made for it
+    check_outputs(simulators)  # both before a ledger is made for it
+    check_targets(campaign.targets, simulators)
 
     def make(name: str, settings: Mapping[str, Any]) -> Generator:
         return generator_registry.create(

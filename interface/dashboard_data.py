@@ -10,7 +10,14 @@ from typing import Any
 import pandas as pd
 
 from interface.models import CampaignInfo
-from interface.views import arm_rounds, campaign_info, campaign_targets, round_table
+from interface.views import (
+    arm_rounds,
+    campaign_info,
+    campaign_state,
+    campaign_targets,
+    round_table,
+    text_or_none,
+)
 from interface.views_candidates import Columns, campaign_columns
 from loop.ledger import Ledger
 from loop.targets import Targets
@@ -29,7 +36,7 @@ class Snapshot:
     targets: Targets
     evaluations: pd.DataFrame  # without designs' own numbers
     rounds: pd.DataFrame  # views.round_table
-    stamp: tuple[Any, ...]  # differs when the ledger has something new
+    stamp: tuple[Any, ...]  # differs when the ledger has something new or a run starts or ends
 
     @property
     def frame(self) -> tuple[Any, ...]:
@@ -38,7 +45,7 @@ class Snapshot:
 
 
 class Snapshots:
-    """The newest snapshot of each campaign; read again only when the ledger has grown."""
+    """The newest snapshot of each campaign; read again only when the ledger or the run changes."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -53,7 +60,9 @@ class Snapshots:
             row = frame[frame["id"] == number].to_dict(orient="records")[0]
             newest_first = frame.sort_values(["started_at", "id"], ascending=False)
             names = tuple(str(other) for other in newest_first["name"])
-            stamp = (names, *(str(value) for value in row.values()))
+            # A run that ends or is killed may leave nothing new in the ledger.
+            state = campaign_state(self._ledger, number, text_or_none(row["finished"]))
+            stamp = (names, state, *(str(value) for value in row.values()))
             kept = self._kept.get(row["name"])
             if kept is None or kept.stamp != stamp:
                 kept = _read(self._ledger, number, names, row, stamp)

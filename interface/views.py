@@ -12,13 +12,13 @@ import pandas as pd
 
 from interface.labels import split_property, target_text
 from interface.models import CampaignInfo, RoundInfo, State, TargetInfo
+from loop.claims import is_running
 from loop.errors import InvalidInputError, unknown_name
 from loop.ledger import Ledger
 from loop.targets import Maximise, Range, Target, Targets, Value, parse_target
 
 ARM_ORDER = ("seed", "loop", "random", "mutation")
 ROUND_COLUMNS = ("id", "arm", "round", "status", "hit", "distance")
-ACTIVE_SECONDS = 600  # a run that has been silent for longer may have been stopped
 Against = Literal["requested", "predicted"]
 
 
@@ -93,7 +93,7 @@ def _campaign_info(ledger: Ledger, row: Mapping[Any, Any]) -> CampaignInfo:
         started_at=row["started_at"],
         settings_hash=row["settings_hash"],
         data_hash=row["data_hash"],
-        state=_state(reason, last),
+        state=campaign_state(ledger, number, reason),
         finished=reason,
         last_entry_at=last,
         round=max([*frame["round"].tolist(), *(r for _, r in finished)], default=0),
@@ -106,10 +106,11 @@ def _campaign_info(ledger: Ledger, row: Mapping[Any, Any]) -> CampaignInfo:
     )
 
 
-def _state(reason: str | None, last: str | None) -> State:
+def campaign_state(ledger: Ledger, campaign: int, reason: str | None) -> State:
+    """Finished where there is a ``reason``; otherwise in progress while a run holds the claim."""
     if reason is not None:
         return "finished"
-    return "in progress" if last is not None and _age(last) < ACTIVE_SECONDS else "not finished"
+    return "in progress" if is_running(ledger, campaign) else "not finished"
 
 
 def _age(stamp: str) -> float:
@@ -121,17 +122,18 @@ def state_text(campaign: CampaignInfo) -> str:
     """The state in words, with how long ago the newest entry was made."""
     if campaign.state == "finished":
         return f"finished · {campaign.finished}"
-    if campaign.last_entry_at is None:
-        return "started, nothing planned yet"
-    seconds = max(0.0, _age(campaign.last_entry_at))
-    ago = next(
-        f"{seconds / unit:.0f} {name}"
-        for unit, name in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
-        if seconds >= unit or unit == 1
-    )
+    newest = "nothing planned yet"
+    if campaign.last_entry_at is not None:
+        seconds = max(0.0, _age(campaign.last_entry_at))
+        ago = next(
+            f"{seconds / unit:.0f} {name}"
+            for unit, name in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+            if seconds >= unit or unit == 1
+        )
+        newest = f"newest entry {ago} ago"
     if campaign.state == "in progress":
-        return f"in progress, newest entry {ago} ago"
-    return f"not finished, newest entry {ago} ago; `spinodal resume` takes it up"
+        return f"in progress, {newest}"
+    return f"not running, {newest}; `spinodal resume` takes it up"
 
 
 def round_table(

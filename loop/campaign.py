@@ -217,6 +217,11 @@ def _assemble(path: Path, file: _File) -> Campaign:
                 + unknown_name("simulator", name, file.simulators.use)
                 + " (simulators.use names those that run)"
             )
+    for name in file.simulators.use:
+        if file.simulators.use.count(name) > 1:
+            raise InvalidCampaignError(
+                f"{path}: simulators.use names {name!r} more than once; name each simulator once"
+            )
     image_shape = (file.images.patch, file.images.patch) if file.images else None
     try:
         for element in file.space.elements:

@@ -76,7 +76,7 @@ class Database:
         lock = FileLock(f"{self.path}.campaign-{number}.lock", thread_local=False)
         with explained(self.shown):
             try:
-                lock.acquire(timeout=0)
+                lock.acquire(timeout=0.2)  # a page that looks holds it for microseconds
             except Timeout:
                 raise BusyError(busy()) from None
         try:

@@ -135,7 +135,9 @@ def evaluate(simulators: Sequence[Simulator], candidates: Sequence[Candidate]) -
     """One outcome per candidate from all simulators together.
 
     Values are merged; a candidate that one simulator fails is failed. A simulator that raises or
-    breaks its contract costs the candidates it raised for, and no more.
+    breaks its contract (a value that is not finite, a property too few or too many) is asked
+    again for one candidate at a time: only those that it cannot do are failed, with the reason.
+    ``infeasible`` is what a simulator says itself.
     """
     merged: list[Outcome] = []
     columns = [_guarded(simulator, candidates) for simulator in simulators]
@@ -160,18 +162,28 @@ def _guarded(simulator: Simulator, candidates: Sequence[Candidate]) -> list[Outc
     try:
         outcomes = list(simulator.evaluate(candidates))
         if len(outcomes) == len(candidates) and all(isinstance(o, Outcome) for o in outcomes):
-            return outcomes
+            return [_complete(simulator, outcome) for outcome in outcomes]
         problem = Outcome.failed(
             f"{simulator.name} returned {len(outcomes)} values for {len(candidates)} candidate; "
             "expected one Outcome each"
         )
-    except SpinodalError as error:
-        problem = Outcome("infeasible", reason=str(error))
+    except SpinodalError as error:  # our own text, such as that of an Outcome that is not finite
+        problem = Outcome.failed(f"{simulator.name}: {error}")
     except Exception as error:
         problem = Outcome.failed(f"{simulator.name} raised {type(error).__name__}: {error}")
     if len(candidates) == 1:
         return [problem]
     return [outcome for candidate in candidates for outcome in _guarded(simulator, [candidate])]
+
+
+def _complete(simulator: Simulator, outcome: Outcome) -> Outcome:
+    """The outcome, failed if it is ok without exactly the declared properties."""
+    given, declared = set(outcome.values), set(simulator.outputs)
+    if outcome.status != "ok" or given == declared:
+        return outcome
+    wrong = [f"no {name}" for name in sorted(declared - given)]
+    wrong += [f"{name}, which it does not declare" for name in sorted(given - declared)]
+    return Outcome.failed(f"{simulator.name} gave {'; '.join(wrong)}")
 
 
 def predicted_records(

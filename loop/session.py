@@ -7,7 +7,6 @@ A workflow engine calls the stages one by one; ``run`` calls them in order witho
 
 from __future__ import annotations
 
-import math
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,12 +17,13 @@ import numpy as np
 
 from loop.campaign import Campaign
 from loop.candidate import Candidate, Record
+from loop.checks import check_outputs, check_targets
 from loop.designs import Bank, screened_designs
-from loop.errors import InvalidCampaignError, LedgerError, unknown_name
+from loop.errors import LedgerError
 from loop.features import Features
 from loop.ledger import Ledger
 from loop.library import Library
-from loop.protocols import Generator, Limited, Progress, Simulator, silent
+from loop.protocols import Generator, Progress, Simulator, silent
 from loop.round import (
     Batch,
     evaluate,
@@ -36,39 +36,10 @@ from loop.round import (
 )
 from loop.summary import LOOP_ARM, SEED_ARM, RoundSummary, summarise
 from loop.surrogate import Surrogate
-from loop.targets import Targets
 from loop.validity import Gate
 
 BANK_IMAGES = 16384
 MUTANTS = 0.25  # share of the designs to learn from that are mutants of the best records
-
-
-def check_targets(targets: Targets, simulators: Sequence[Simulator]) -> None:
-    """Refuse targets that cannot be met.
-
-    Raises InvalidCampaignError when a target names a property that no simulator gives, or when
-    all that it accepts lies outside the simulator's limits (``protocols.Limited``).
-    """
-    units = {name: unit for s in simulators for name, unit in s.outputs.items()}
-    limits = {k: v for s in simulators if isinstance(s, Limited) for k, v in s.limits.items()}
-    for target in targets:
-        if target.name not in units:
-            raise InvalidCampaignError("targets: " + unknown_name("property", target.name, units))
-        low, high = limits.get(target.name, (-math.inf, math.inf))
-        if target.high < low or target.low > high:
-            unit = units[target.name]
-            raise InvalidCampaignError(
-                f"target {target.name}: {_span(target.low, target.high)} is out of reach; with "
-                f"the phases and bounds of this space it is {_span(low, high)}"
-                f"{'' if unit == '1' else f' {unit}'} in every design; ask within that or widen "
-                "the space"
-            )
-
-
-def _span(low: float, high: float) -> str:
-    if math.isinf(low):
-        return f"at most {high:.6g}"
-    return f"at least {low:.6g}" if math.isinf(high) else f"{low:.6g} to {high:.6g}"
 
 
 class Keepable(Protocol):
@@ -95,7 +66,8 @@ class Session:
     ) -> None:
         """``generators``: per arm the untrained generator; the arm "loop" must be among them.
 
-        Raises InvalidCampaignError when a target cannot be met (``check_targets``).
+        Raises InvalidCampaignError when two simulators give the same property or a target
+        cannot be met (``loop.checks``).
         """
         self.campaign = campaign
         self.ledger = ledger
@@ -104,6 +76,7 @@ class Session:
         self.checkpoints = checkpoints
         self.progress = progress
         self.properties = tuple(name for s in self.simulators for name in s.outputs)
+        check_outputs(self.simulators)
         check_targets(campaign.targets, self.simulators)
         self._untrained = dict(generators)
         self._trained: dict[tuple[str, int], Generator] = {}
@@ -167,11 +140,12 @@ class Session:
     def plan(self, arm: str, index: int) -> int:
         """Fit, propose, select; the batch goes into the ledger. Returns its size.
 
-        Does nothing when the batch is planned already. A budget that is used up plans none.
+        Does nothing when the batch is planned already. An arm whose budget is used up plans none,
+        and nothing is trained for that.
         """
         if not self.ledger.is_planned(self.campaign_id, arm, index):
             self._started[arm, index] = time.monotonic()
-            batch = self._propose(arm, index, self._batch_size(index))
+            batch = self._propose(arm, index, self._batch_size(arm, index))
             self.ledger.plan_batch(
                 self.campaign_id,
                 arm,
@@ -186,11 +160,15 @@ class Session:
             )
         return len(self.ledger.planned(self.campaign_id, arm, index))
 
-    def _batch_size(self, index: int) -> int:
+    def _batch_size(self, arm: str, index: int) -> int:
+        """How many designs the arm's budget leaves for a round."""
         settings = self.campaign.loop
         if settings.budget is None:
             return settings.batch
-        return max(0, min(settings.batch, settings.budget - (index - 1) * settings.batch))
+        # Counted, for an earlier batch may have been cut short.
+        frame = self.ledger.evaluations(self.campaign_id, columns=("arm", "round"))
+        spent = int(((frame["arm"] == arm) & frame["round"].between(1, index - 1)).sum())
+        return max(0, min(settings.batch, settings.budget - spent))
 
     def records(self, arm: str, before: int) -> list[Record]:
         """What an arm knows before a round: the seeds and its own earlier rounds."""
@@ -199,6 +177,8 @@ class Session:
         return seeds + own
 
     def _propose(self, arm: str, index: int, size: int) -> Batch:
+        if size == 0:
+            return Batch([], [], 0, 0, {})
         settings, targets = self.campaign.loop, self.campaign.targets
         features, gate, _ = self._parts()
         records = self.records(arm, index)

@@ -37,7 +37,7 @@ expect.set_options(timeout=20_000)  # for slow machines; nothing here judges spe
 
 @pytest.fixture(scope="module")
 def ledger_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A campaign that runs (round 1 half evaluated) beside the newest, which is finished."""
+    """A campaign left behind (round 1 half evaluated) beside the newest, which is finished."""
     path = tmp_path_factory.mktemp("page") / "ledger.db"
     with Ledger.open(path) as ledger:
         campaign = start_campaign(ledger, HOSTILE_NAME)
@@ -218,7 +218,12 @@ def test_a_run_is_followed_and_names_stay_text(page: Page, server: str, ledger_p
     page.get_by_label("campaign").click()
     page.get_by_role("option", name=HOSTILE_NAME).click()
     expect(page.locator("h1")).to_have_text(HOSTILE_NAME)
-    expect(page.locator(".sp-state")).to_contain_text("in progress")
+    state = page.locator(".sp-state")
+    expect(state).to_contain_text("not running, newest entry")
+    with Ledger.open(ledger_path, create=False) as ledger:
+        with ledger.claim(ledger.campaign_id(HOSTILE_NAME)):
+            expect(state).to_contain_text("in progress, newest entry")
+        expect(state).to_contain_text("`spinodal resume` takes it up")
     evaluated = page.locator(".sp-tile", has_text="Evaluated").locator(".value")
     expect(evaluated).to_have_text("53")
     assert page.locator('img[src="x"]').count() == 0

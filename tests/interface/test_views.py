@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interface.dashboard_charts import nice_limits, requested_chart, rounds_chart
+from interface.dashboard_data import Snapshots
 from interface.models import CampaignInfo
 from interface.views import (
     arm_rank,
@@ -175,13 +176,18 @@ def _info(**changes: Any) -> CampaignInfo:
 )
 def test_the_state_says_how_old_the_newest_entry_is(seconds: float, words: str) -> None:
     stamp = (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat()
-    assert words in state_text(_info(last_entry_at=stamp))
-    assert "spinodal resume" in state_text(_info(last_entry_at=stamp, state="not finished"))
+    running = state_text(_info(last_entry_at=stamp))
+    assert running.startswith("in progress, newest entry ")
+    assert running.endswith(words)
+    stopped = state_text(_info(last_entry_at=stamp, state="not finished"))
+    assert stopped.startswith("not running, newest entry ")
+    assert f"{words}; `spinodal resume`" in stopped
 
 
 def test_the_state_says_why_a_campaign_stopped() -> None:
     assert state_text(_info(state="finished", finished="budget")) == "finished · budget"
-    assert "nothing planned" in state_text(_info())
+    assert state_text(_info()) == "in progress, nothing planned yet"
+    assert "nothing planned yet; `spinodal resume`" in state_text(_info(state="not finished"))
 
 
 def test_a_campaign_is_summed_up(ledger: Ledger) -> None:
@@ -200,13 +206,30 @@ def test_a_run_in_progress_is_told_from_one_left_behind(tmp_path: Path) -> None:
     with Ledger.open(tmp_path / "l.db") as ledger:
         campaign = start_campaign(ledger)
         add_batch(ledger, campaign, "loop", 1, 10, evaluate=4)
-        info = campaign_info(ledger)
-        assert (info.state, info.evaluations, info.planned) == ("in progress", 52, 58)
+        with ledger.claim(campaign):
+            info = campaign_info(ledger)
+            assert (info.state, info.evaluations, info.planned) == ("in progress", 52, 58)
+        # Its newest entry is of this very moment; yet nobody runs it any more.
+        assert campaign_info(ledger).state == "not finished"
         last = round_infos(ledger, campaign)[-1]
         assert (last.arm, last.planned, last.evaluated) == ("loop", 10, 4)
         assert last.summary == {}
         ledger.finish(campaign, "budget")
         assert campaign_info(ledger).state == "finished"
+
+
+def test_the_page_sees_a_run_start_and_end_though_nothing_is_entered(tmp_path: Path) -> None:
+    with Ledger.open(tmp_path / "l.db") as ledger:
+        campaign = start_campaign(ledger)
+        snapshots = Snapshots(ledger)
+        before = snapshots.get()
+        assert before.info.state == "not finished"
+        assert snapshots.get() is before  # nothing changed, nothing read again
+        with ledger.claim(campaign):
+            during = snapshots.get()
+            assert during.info.state == "in progress"
+            assert snapshots.get() is during
+        assert snapshots.get().info.state == "not finished"
 
 
 def test_round_infos_carry_what_the_run_noted(ledger: Ledger) -> None:

@@ -179,3 +179,9 @@ def test_image_only_and_composition_only(tmp_path: Path) -> None:
     only_images = _load(tmp_path, text.replace('[compositions]\nfile = "table.csv"', ""))
     assert only_images.space.elements == ()
     assert only_images.compositions is None
+
+
+def test_a_simulator_named_twice_is_refused(tmp_path: Path) -> None:
+    text = TEXT.replace('use = ["composite-chain"]', 'use = ["composite-chain", "composite-chain"]')
+    with pytest.raises(InvalidCampaignError, match="names 'composite-chain' more than once; name"):
+        _load(tmp_path, text)

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from loop.candidate import Candidate, Outcome
+from loop.checks import check_targets
 from loop.errors import InvalidCampaignError
 from loop.protocols import Limited, Simulator
-from loop.session import check_targets
 from loop.targets import Maximise, Minimise, Range, Target, Targets, Value
 
 

@@ -236,6 +236,34 @@ def not_a_number(candidates: Sequence[Candidate], found: list[Any]) -> list[Any]
     ]
 
 
+def infinite(candidates: Sequence[Candidate], found: list[Any]) -> list[Any]:
+    return [
+        Outcome("ok", {"rule": -math.inf}) if bad(c) else o
+        for c, o in zip(candidates, found, strict=True)
+    ]
+
+
+def shapeless_bounds(candidates: Sequence[Candidate], found: list[Any]) -> list[Any]:
+    return [
+        Outcome("ok", o.values, {"rule": (math.nan, 1.0)}) if bad(c) else o
+        for c, o in zip(candidates, found, strict=True)
+    ]
+
+
+def not_the_declared(candidates: Sequence[Candidate], found: list[Any]) -> list[Any]:
+    return [
+        Outcome("ok", {"other": 1.0}) if bad(c) else o
+        for c, o in zip(candidates, found, strict=True)
+    ]
+
+
+def says_so(candidates: Sequence[Candidate], found: list[Any]) -> list[Any]:
+    return [
+        Outcome("infeasible", reason="no such alloy") if bad(c) else o
+        for c, o in zip(candidates, found, strict=True)
+    ]
+
+
 def too_short(candidates: Sequence[Candidate], found: list[Any]) -> list[Any]:
     return [o for c, o in zip(candidates, found, strict=True) if not bad(c)]
 
@@ -254,8 +282,12 @@ def plain_numbers(candidates: Sequence[Candidate], found: list[Any]) -> list[Any
 
 FAULTS = {
     raises: ("failed", "rule raised ZeroDivisionError: no volume"),
-    refuses: ("infeasible", "rhenium is not in the table; leave it out"),
-    not_a_number: ("infeasible", "rule is nan; mark it failed"),
+    refuses: ("failed", "rule: rhenium is not in the table; leave it out"),
+    not_a_number: ("failed", "rule: outcome is ok but rule is nan"),
+    infinite: ("failed", "rule: outcome is ok but rule is -inf"),
+    shapeless_bounds: ("failed", "rule: bounds of rule are (nan, 1.0)"),
+    not_the_declared: ("failed", "rule gave no rule; other, which it does not declare"),
+    says_so: ("infeasible", "no such alloy"),
     too_short: ("failed", "rule returned 0 "),
     too_long: ("failed", "rule returned 2 "),
     nothing: ("failed", "rule raised TypeError"),
@@ -285,6 +317,23 @@ def test_outcomes_do_not_depend_on_the_chunks(
     simulators = [Rule(spoil=fault)]
     together = evaluate(simulators, designs)
     assert together == [evaluate(simulators, [c])[0] for c in designs]
+
+
+def test_one_that_raises_is_asked_again_one_by_one(designs: list[Candidate]) -> None:
+    """Once for all, then once each: nothing more, and nothing again for the good ones."""
+    calls: list[int] = []
+
+    def counted(candidates: Sequence[Candidate], found: list[Any]) -> list[Any]:
+        calls.append(len(candidates))
+        return raises(candidates, found)
+
+    outcomes = evaluate([Rule(spoil=counted)], designs)
+    assert calls == [len(designs)] + [1] * len(designs)
+    assert [o.status == "failed" for o in outcomes] == [bad(c) for c in designs]
+    calls.clear()
+    good = [c for c in designs if not bad(c)]
+    assert all(o.status == "ok" for o in evaluate([Rule(spoil=counted)], good))
+    assert calls == [len(good)]
 
 
 def test_an_interruption_is_not_taken_for_a_failure(designs: list[Candidate]) -> None:

@@ -213,6 +213,36 @@ def test_a_broken_simulator_does_not_stop_the_campaign(tmp_path: Path) -> None:
         assert dense == (r.outcome.reason == "rule raised ArithmeticError: too dense")
 
 
+def test_a_value_that_is_not_finite_is_on_record_as_failed(tmp_path: Path) -> None:
+    class Careless(Rule):
+        def evaluate(self, candidates: Sequence[Candidate]) -> list[Outcome]:
+            found = []
+            for c in candidates:
+                value = libraries.rule(c)["density"]
+                found.append(Outcome("ok", {"density": np.nan if value > dense else value}))
+            return found
+
+    dense = float(np.median([libraries.rule(c)["density"] for c in LIBRARY.draw(400, rng=_rng())]))
+    found = session(tmp_path, simulators=[Careless()])
+    found.prepare()
+    for chunk in found.chunks(SEED_ARM, 0):
+        found.evaluate(SEED_ARM, 0, chunk)
+    frame = found.ledger.evaluations(found.campaign_id)
+    assert set(frame["status"]) == {"ok", "failed"}
+    for record in found.ledger.records(found.campaign_id):
+        failed = libraries.rule(record.candidate)["density"] > dense
+        assert (record.outcome.status == "failed") == failed
+        assert failed == ("density is nan" in record.outcome.reason)
+
+
+def test_two_simulators_of_one_property_are_refused(tmp_path: Path) -> None:
+    class Second(Rule):
+        name = "second"
+
+    with pytest.raises(InvalidCampaignError, match="'rule' and 'second' both give density"):
+        session(tmp_path, simulators=[Rule(), Second()])
+
+
 def test_a_campaign_in_which_nothing_works_says_so(tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match="no evaluation so far was ok; look at the reasons"):
         session(tmp_path, simulators=[Rule(broken=0.0)]).run()
@@ -235,6 +265,61 @@ def test_a_budget_is_used_up_and_not_exceeded(tmp_path: Path) -> None:
     found = session(tmp_path, rounds=9, budget=8)
     assert found.run() == "budget: 8 evaluations are used"
     assert sizes(found) == sizes(found, "random") == [6, 2]
+
+
+class Scarce:
+    """Finds at most a few designs a round; counts how often it was trained."""
+
+    name = "scarce"
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.fits = 0
+
+    def fit(self, records: Sequence[Record], **_: Any) -> Scarce:
+        self.fits += 1
+        return self
+
+    def propose(
+        self, n: int, targets: Targets | None = None, *, guidance: float, rng: np.random.Generator
+    ) -> list[Candidate]:
+        return LIBRARY.draw(self.most, rng=rng)
+
+
+def test_a_budget_is_used_up_though_batches_were_cut_short(tmp_path: Path) -> None:
+    """What an arm has left counts, not what it should have used: no round is empty."""
+    scarce = Scarce(2)
+    arms: Mapping[str, Generator] = {LOOP_ARM: scarce, "random": LibraryDraw(LIBRARY)}
+    found = session(tmp_path, generators=arms, rounds=9, budget=8, guidance=(1.0,))
+    assert found.run() == "budget: 8 evaluations are used"
+    mine, control = sizes(found), sizes(found, "random")
+    assert set(mine) <= {1, 2}
+    assert sum(mine) == 8
+    assert scarce.fits == len(mine) > 3
+    assert control == [6, 2] + [0] * (len(mine) - 2)  # each arm has the same budget
+
+
+def test_an_arm_that_has_used_its_budget_is_not_trained_again(tmp_path: Path) -> None:
+    control = Scarce(100)
+    arms: Mapping[str, Generator] = {LOOP_ARM: Scarce(2), "mutation": control}
+    found = session(tmp_path, generators=arms, rounds=9, budget=6, guidance=(1.0,))
+    assert found.run() == "budget: 6 evaluations are used"
+    assert sum(sizes(found)) == 6
+    assert sizes(found, "mutation") == [6] + [0] * (len(sizes(found)) - 1)
+    assert len(sizes(found)) > 2
+    assert control.fits == 1
+
+
+def test_a_lower_budget_stops_a_campaign_that_goes_on(tmp_path: Path) -> None:
+    scarce = Scarce(2)
+    arms: Mapping[str, Generator] = {LOOP_ARM: scarce}
+    first = session(tmp_path, generators=arms, rounds=2, guidance=(1.0,))
+    assert first.run() == "rounds: all 2 are done"
+    first.ledger.close()
+    second = session(tmp_path, generators=arms, rounds=9, budget=3, guidance=(1.0,))
+    assert second.run() == "budget: 3 evaluations are used"
+    assert sum(sizes(second)) >= 3
+    assert len(sizes(second)) == scarce.fits == 2
 
 
 def test_enough_hits_stop_it(tmp_path: Path) -> None:
