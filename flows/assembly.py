@@ -55,6 +55,7 @@ def open_session(
             space=campaign.space,
             settings=campaign.simulators.settings.get(name, {}),
             device=device,
+            timeout_s=campaign.simulators.timeout_s.get(name),
         )
         for name in campaign.simulators.use
     ]

@@ -53,10 +53,16 @@ class CompositionsSection(_Section):
 
 
 class SimulatorsSection(_Section):
-    """``use``: names of registered simulators; a table per name holds its settings."""
+    """``use``: names of registered simulators; a table per name holds its settings.
+
+    ``timeout_s``: those that run in a process of their own, with so many seconds a candidate.
+    """
 
     use: tuple[str, ...] = Field(min_length=1)
     settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    timeout_s: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
+        default_factory=dict
+    )
 
 
 class GeneratorSection(_Section):
@@ -210,10 +216,12 @@ def load_campaign(path: Path | str, **overrides: Mapping[str, Any]) -> Campaign:
 def _assemble(path: Path, file: _File) -> Campaign:
     if not file.targets:
         raise InvalidCampaignError(f"{path}: no targets; add at least one [targets.PROPERTY] table")
-    for name in file.simulators.settings:
+    named = [("settings", name) for name in file.simulators.settings]
+    named += [("timeout_s", name) for name in file.simulators.timeout_s]
+    for key, name in named:
         if name not in file.simulators.use:
             raise InvalidCampaignError(
-                f"{path}: simulators.settings: "
+                f"{path}: simulators.{key}: "
                 + unknown_name("simulator", name, file.simulators.use)
                 + " (simulators.use names those that run)"
             )

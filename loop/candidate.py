@@ -43,6 +43,10 @@ class Origin:
             raise InvalidInputError("origin has an empty source; name the generator or table")
         object.__setattr__(self, "details", MappingProxyType(dict(self.details)))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Between processes as the arguments it was made of: a mapping proxy does not travel."""
+        return Origin, (self.source, self.guidance, dict(self.details))
+
 
 def check_phase_names(phases: Sequence[str]) -> None:
     """Raises InvalidInputError for a name that is empty or would make two ids ambiguous."""
@@ -102,6 +106,10 @@ class Candidate:
                 )
         object.__setattr__(self, "process", MappingProxyType(process))
         object.__setattr__(self, "id", self._content_hash())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        parts = (self.microstructure, self.phase_compositions, dict(self.process), self.origin)
+        return Candidate, (self.phases, self.elements, *parts)
 
     def _checked_image(self, image: NDArray[Any]) -> NDArray[np.uint8]:
         image = np.asarray(image)
@@ -233,6 +241,10 @@ class Outcome:
             MappingProxyType({k: (float(a), float(b)) for k, (a, b) in self.bounds.items()}),
         )
         object.__setattr__(self, "diagnostics", MappingProxyType(dict(self.diagnostics)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        maps = (dict(self.values), dict(self.bounds), dict(self.diagnostics))
+        return Outcome, (self.status, *maps, self.reason)
 
     @staticmethod
     def failed(reason: str, **diagnostics: Any) -> Outcome:

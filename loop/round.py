@@ -140,6 +140,8 @@ def evaluate(simulators: Sequence[Simulator], candidates: Sequence[Candidate]) -
     ``infeasible`` is what a simulator says itself.
     """
     merged: list[Outcome] = []
+    if not candidates:
+        return merged
     columns = [_guarded(simulator, candidates) for simulator in simulators]
     for outcomes in zip(*columns, strict=True):
         bad = next((o for o in outcomes if o.status != "ok"), None)

@@ -305,7 +305,11 @@ class Session:
         return sorted({i // size for i in self.ledger.pending(self.campaign_id, arm, index)})
 
     def evaluate(self, arm: str, index: int, chunk: int) -> int:
-        """Score one chunk; all its outcomes in one transaction. Returns how many were scored."""
+        """Score one chunk; all its outcomes in one transaction. Returns how many were scored.
+
+        A design that the same version of the same simulators has scored, in whatever arm or
+        campaign of the ledger, keeps what it was given then; a failed one is tried again.
+        """
         size = self.campaign.loop.chunk
         planned = self.ledger.planned(self.campaign_id, arm, index)
         positions = list(range(chunk * size, min((chunk + 1) * size, len(planned))))
@@ -313,7 +317,13 @@ class Session:
         positions = [i for i in positions if i in pending]
         if not positions:
             return 0
-        outcomes = evaluate(self.simulators, [planned[i] for i in positions])
+        known = [
+            self.ledger.cached_outcome(planned[i].id, self.simulator, self.version)
+            for i in positions
+        ]
+        unknown = [planned[i] for i, seen in zip(positions, known, strict=True) if seen is None]
+        fresh = iter(evaluate(self.simulators, unknown))
+        outcomes = [next(fresh) if seen is None else seen for seen in known]
         self.ledger.add_outcomes(
             self.campaign_id,
             arm,

@@ -19,6 +19,7 @@ from typing import Any
 from loop.errors import InvalidCampaignError, SpinodalError, unknown_name
 from loop.protocols import Simulator
 from loop.space import DesignSpace
+from simulators.isolated import Isolated
 
 GROUP = "spinodal.simulators"
 BUILT_IN: Mapping[str, str] = {"composite-chain": "simulators.chain:create"}
@@ -36,15 +37,40 @@ def available() -> list[str]:
 
 
 def create(
-    name: str, *, space: DesignSpace, settings: Mapping[str, Any] | None = None, device: str = "cpu"
+    name: str,
+    *,
+    space: DesignSpace,
+    settings: Mapping[str, Any] | None = None,
+    device: str = "cpu",
+    timeout_s: float | None = None,
 ) -> Simulator:
     """The simulator ``name`` for a design space.
 
-    ``settings``: its table in the campaign file. ``device``: a torch device.
+    ``settings``: its table in the campaign file. ``device``: a torch device. ``timeout_s``: let
+    it run in a process of its own, with so many seconds a candidate (``isolated``).
     Raises InvalidCampaignError for an unknown name (with the nearest known one), a plug-in that
     cannot be loaded, or settings that cannot be used.
     """
+    if timeout_s is not None:
+        return Isolated(
+            name,
+            _location(name),
+            space=space,
+            settings=settings,
+            device=device,
+            timeout_s=timeout_s,
+        )
     return _factory(name)(space=space, settings=dict(settings or {}), device=device)
+
+
+def _location(name: str) -> str:
+    """Where the factory of ``name`` is, as "module:function"."""
+    if name in BUILT_IN:
+        return BUILT_IN[name]
+    found = _third_party()
+    if name not in found:
+        raise InvalidCampaignError(unknown_name("simulator", name, available()))
+    return found[name].value
 
 
 def _factory(name: str) -> Factory:

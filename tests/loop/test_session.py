@@ -6,6 +6,7 @@ Killing, resuming and running without the workflow engine: ``test_session_resume
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,28 @@ def test_a_chunk_is_evaluated_once_and_alone(tmp_path: Path) -> None:
     assert rule.calls == [4]
     pending = found.ledger.pending(found.campaign_id, SEED_ARM, 0)
     assert pending == [i for i in range(20) if i // 4 != 3]
+
+
+def test_a_scored_design_is_not_scored_again(tmp_path: Path) -> None:
+    """Another campaign of the same ledger with the same seed begins with the same designs."""
+    rule = Rule()
+    first = session(tmp_path, simulators=[rule])
+    again = Session(
+        replace(campaign(), info=CampaignSection(name="again", seed=4)),
+        first.ledger,
+        library=LIBRARY,
+        generators={LOOP_ARM: Mutation(SPACE, LIBRARY, TARGETS)},
+        simulators=[rule],
+        checkpoints=tmp_path / "checkpoints",
+    )
+    first.prepare()
+    first.evaluate(SEED_ARM, 0, 0)
+    again.prepare()
+    for chunk in (0, 1):
+        assert again.evaluate(SEED_ARM, 0, chunk) == 4
+    assert rule.calls == [4, 4]  # the first chunk was known
+    old, new = (s.ledger.records(s.campaign_id) for s in (first, again))
+    assert [r.outcome for r in new[:4]] == [r.outcome for r in old]
 
 
 def test_a_broken_simulator_does_not_stop_the_campaign(tmp_path: Path) -> None:
