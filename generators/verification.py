@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from generators.dynamics.flow import Velocity, classifier_free
+from generators.dynamics.gaussian import GaussianVelocity
 from generators.dynamics.samplers import euler, heun, uniform_times
 from generators.networks.autoencoder import kl_to_standard_normal
 from loop.verification import Case, absolute_case, relative_case
@@ -62,6 +63,17 @@ def guided_mean(scale: float) -> tuple[float, float]:
     return float(end.mean()), plain + scale * (conditional - plain)
 
 
+def correlated_end() -> tuple[float, float]:
+    """(found, exact) covariance of two coordinates where the linear velocity takes noise."""
+    draws = torch.Generator().manual_seed(0)
+    mixing = torch.tensor([[1.0, 0.0], [0.8, 0.6]], dtype=torch.float64)
+    rows = torch.randn(500, 2, generator=draws, dtype=torch.float64) @ mixing.T + 1.0
+    exact = torch.cov(rows.T, correction=0)
+    start = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]], dtype=torch.float64)
+    end = heun(GaussianVelocity.fit(rows), start * 2**0.5, uniform_times(400).double())
+    return float(torch.cov(end.T, correction=0)[0, 1]), float(exact[0, 1])
+
+
 def cases() -> list[Case]:
     """Every exact check of the generators."""
     found = []
@@ -87,6 +99,17 @@ def cases() -> list[Case]:
             float(end),
             1e-4,
             "exact Gaussian flow",
+        )
+    )
+    computed, exact = correlated_end()
+    found.append(
+        absolute_case(
+            ROOM,
+            "covariance by the linear part of the velocity",
+            exact,
+            computed,
+            1e-4,
+            "flow of N(m, S): x = m + S^1/2 x0",
         )
     )
     for scale in (0.0, 1.0, 3.0):
