@@ -34,6 +34,7 @@ from loop.errors import BusyError
 
 WATCH_SECONDS = 1.0
 POLL_SECONDS = 5.0
+FAREWELL_SECONDS = 15
 ENDED = (StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED)
 
 
@@ -118,10 +119,23 @@ async def _serve(
         # Stopping a runner cancels what it runs; the last round shall end as what it is.
         while not serving.done() and await firings.running():
             await asyncio.sleep(WATCH_SECONDS)
+        await _processes_ended(runner)
         await firings.tell_new()
     if not serving.done():
         await runner.astop()
     await serving
+
+
+async def _processes_ended(runner: Runner) -> None:
+    """Wait for processes whose runs have ended: the runner calls a run cancelled that it kills.
+
+    A run is completed a second or more before its process has gone. The runner shows what it
+    still runs in a private mapping only; without it, this waits as long as that usually takes.
+    """
+    for _ in range(FAREWELL_SECONDS):
+        if not getattr(runner, "_flow_run_process_map", True):
+            return
+        await asyncio.sleep(WATCH_SECONDS)
 
 
 class _Firings:

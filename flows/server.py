@@ -21,6 +21,7 @@ import urllib.request
 from pathlib import Path
 from types import TracebackType
 
+from flows.settings import HOME
 from loop.errors import SpinodalError
 
 START_SECONDS = 120.0
@@ -42,6 +43,19 @@ def check_reachable(url: str) -> None:
             f"no workflow server answers at PREFECT_API_URL {url} ({reason}); start it, unset the "
             "variable to use a private one, or run without: spinodal run --plain"
         ) from None
+
+
+def check_room(home: Path) -> None:
+    """Raises SpinodalError when a disk that a private server writes to is full.
+
+    ``home``: folder of its log, and of its database unless the user has chosen PREFECT_HOME.
+    """
+    for folder in (home, Path(os.environ.get(HOME) or home).expanduser()):
+        if folder.is_dir() and shutil.disk_usage(folder).free < LEAST_ROOM:
+            raise SpinodalError(
+                f"the disk is full at {folder}, where the workflow server keeps its state; free "
+                "some space and resume, nothing that was recorded is lost"
+            )
 
 
 class PrivateServer:
@@ -99,11 +113,7 @@ class PrivateServer:
                 if response.status == 200:
                     return
             time.sleep(0.05)
-        if shutil.disk_usage(self._home).free < LEAST_ROOM:  # then the log has no room, either
-            raise SpinodalError(
-                f"the workflow server did not start: the disk is full at {self._home}; free some "
-                "space and run the same command again"
-            )
+        check_room(self._home)  # the log would have had no room, either
         log = self._home / LOG_NAME
         last = log.read_text(errors="replace").strip().splitlines()[-1:] or ["no output"]
         raise SpinodalError(

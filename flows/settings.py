@@ -60,6 +60,9 @@ def engine(home: Path, *, services: bool = False, verbose: bool = False) -> Iter
 
     added = environment(home, verbose=verbose)
     os.environ.update(added)
+    loud = logging.raiseExceptions
+    # A failing server is told of once, not again for every log that cannot be sent to it.
+    logging.raiseExceptions = loud and verbose
     try:
         if has_server():
             check_reachable(os.environ[API_URL])
@@ -74,5 +77,6 @@ def engine(home: Path, *, services: bool = False, verbose: bool = False) -> Iter
             finally:
                 _send_pending_logs()
     finally:
+        logging.raiseExceptions = loud
         for name in added:
             os.environ.pop(name, None)

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
+import shutil
 import tempfile
+from collections.abc import Generator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.surroundings import ALL, NO_MOUNT
+
 # Before any test imports prefect: it reads its settings once, when it is imported.
+PREFECT_HOME = tempfile.mkdtemp(prefix="spinodal-prefect-")
+atexit.register(shutil.rmtree, PREFECT_HOME, ignore_errors=True)
 os.environ.update(
-    PREFECT_HOME=tempfile.mkdtemp(prefix="spinodal-prefect-"),
+    PREFECT_HOME=PREFECT_HOME,
     PREFECT_SERVER_ANALYTICS_ENABLED="false",
     DO_NOT_TRACK="1",
     PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL="CRITICAL",
@@ -23,6 +31,8 @@ for name in ("PREFECT_API_URL", "PREFECT_PROFILE", "SPINODAL_LEDGER", "SPINODAL_
 # Before torch starts its pools: two cores are shared by everything that a test starts.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
+
 settings.register_profile(
     "repeatable",
     derandomize=True,
@@ -30,6 +40,28 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("repeatable")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where all tests have to run, one that is skipped has failed."""
+    return _unless_skipped((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """The same for a whole file of tests."""
+    return _unless_skipped((yield))
+
+
+def _unless_skipped(report: Report) -> Report:
+    if report.skipped and ALL in os.environ and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr
+        if NO_MOUNT in str(reason):
+            return report
+        report.outcome = "failed"
+        report.longrepr = f"{reason}\nWhere {ALL} is set, no test may be skipped."
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from prefect.states import Failed
 
 from flows import settings, tasks
 from flows.artifacts import GAP, SIDE, key_of, mosaic
-from flows.launch import parameters
+from flows.launch import known_by_environment, parameters
 from flows.sessions import LEDGER_VARIABLE, Key, held, hold, release
 from interface.cli_schedule import check_cron, parse_interval
 from loop.candidate import Candidate
@@ -117,16 +117,22 @@ def test_keys_travel_as_parameters(tmp_path: Path) -> None:
 
 def test_a_password_is_no_parameter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Server:
-        """What `parameters` reads of a ledger on a database server."""
+        """What is read of a ledger on a database server."""
 
         path = None
         url = "postgresql+psycopg://someone:secret@127.0.0.1/ledger"
 
-    monkeypatch.setenv(LEDGER_VARIABLE, "before")
-    given = parameters(str(tmp_path), Server(), {})  # type: ignore[arg-type]
+    server: Any = Server()
+    given = parameters(str(tmp_path), server, {})
     assert given["ledger"] is None
     assert "secret" not in repr(given)
-    assert os.environ[LEDGER_VARIABLE] == Server.url
+    monkeypatch.delenv(LEDGER_VARIABLE, raising=False)
+    for before in (None, "before"):
+        if before is not None:
+            monkeypatch.setenv(LEDGER_VARIABLE, before)
+        with known_by_environment(server):
+            assert os.environ[LEDGER_VARIABLE] == Server.url
+        assert os.environ.get(LEDGER_VARIABLE) == before
 
 
 def test_a_firing_is_skipped_for_another_run_and_for_nothing_else(tmp_path: Path) -> None:

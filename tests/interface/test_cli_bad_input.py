@@ -8,7 +8,6 @@ import os
 import shutil
 import sqlite3
 import struct
-import subprocess
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from interface.output import whole_file
 from loop.ledger import Ledger
 from tests.campaigns import NAME, found, write_campaign
 from tests.interface.test_cli_run import LEDGER, call, refused
+from tests.surroundings import mounted
 
 LABELS = np.random.default_rng(0).integers(0, 2, (48, 48), dtype=np.uint8)
 IMAGE = Path("tiny/labels/spot0.png")
@@ -314,18 +314,10 @@ def test_ctrl_c_in_a_plain_run_and_on(
 @pytest.fixture
 def small_disk(in_scratch: Path) -> Iterator[Path]:
     """A file system of 400 kB as the current directory."""
-    if os.geteuid() != 0 or not shutil.which("mount"):
-        pytest.skip("needs the right to mount a file system")
     disk = in_scratch / "disk"
     disk.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)]
-    if subprocess.run(words, capture_output=True, check=False).returncode:
-        pytest.skip("file systems cannot be mounted here")
-    try:
-        with contextlib.chdir(disk):
-            yield disk
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
+    with mounted(disk, "400k"), contextlib.chdir(disk):
+        yield disk
 
 
 def test_a_disk_that_fills_up(plain_run: Path, small_disk: Path) -> None:

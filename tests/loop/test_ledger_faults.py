@@ -19,7 +19,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, event, text
+from sqlalchemy import create_engine, event, make_url, text
 
 import loop
 from loop.errors import BusyError, LedgerError
@@ -35,6 +35,7 @@ from tests.loop.ledger_fixtures import (
     outcome,
     play,
 )
+from tests.surroundings import call_with_ordinary_rights
 
 ROOT = Path(__file__).parents[2]
 TIMES = ["planned_at", "evaluated_at"]
@@ -69,11 +70,12 @@ def test_killed_anywhere_the_ledger_is_whole_and_goes_on_as_if_undisturbed(tmp_p
     path = tmp_path / "ledger.db"
     with Ledger.open(path) as ledger:
         number = campaign(ledger)
-        for target, delay in ((2, 0.0), (5, 0.0037), (8, 0.0071)):
+        for more, delay in ((2, 0.0), (3, 0.0037), (3, 0.0071)):
+            before = len(ledger.rounds(number))
             with writer(path) as process:
 
-                def far_enough(wanted: int = target) -> bool:
-                    return len(ledger.rounds(number)) >= wanted
+                def far_enough(wanted: int = before + more) -> bool:
+                    return len(ledger.rounds(number)) >= wanted  # so the writer has its claim
 
                 wait_for(far_enough)
                 with pytest.raises(LedgerError, match=f"run by process {process.pid} on "):
@@ -301,15 +303,19 @@ def test_files_that_are_no_ledger_are_refused_unchanged(tmp_path: Path) -> None:
     Ledger.open(tmp_path / "empty.db").close()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def open_where_nothing_may_be_written(folder: str) -> None:
+    for path in (Path(folder, "ledger.db"), Path(folder, "sub", "ledger.db")):
+        with pytest.raises(LedgerError, match=r"cannot be (written|opened)"):
+            Ledger.open(path)
+
+
 def test_a_folder_that_cannot_be_written_is_explained(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     try:
-        for path in (tmp_path / "ledger.db", tmp_path / "sub" / "ledger.db"):
-            with pytest.raises(LedgerError, match=r"cannot be (written|opened)"):
-                Ledger.open(path)
+        call_with_ordinary_rights(open_where_nothing_may_be_written, str(tmp_path))
     finally:
         tmp_path.chmod(0o700)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -339,9 +345,33 @@ def test_the_url_opens_the_same_ledger_whatever_the_path(
         assert ledger.path == tmp_path / "here.db"
 
 
-@pytest.mark.skipif(
-    "SPINODAL_TEST_POSTGRES" not in os.environ, reason="needs the URL of an empty database"
+def test_a_missing_driver_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(LedgerError, match=r"pip install spinodal\[postgres\]"):
+        Ledger.open("postgresql://localhost/ledger")
+
+
+needs_postgresql = pytest.mark.skipif(
+    "SPINODAL_TEST_POSTGRES" not in os.environ,
+    reason="needs the URL of an empty database in SPINODAL_TEST_POSTGRES",
 )
+
+
+@needs_postgresql
+def test_a_database_that_cannot_be_opened_is_explained_without_its_password() -> None:
+    url = make_url(os.environ["SPINODAL_TEST_POSTGRES"])
+    elsewhere = {**url.query, "host": "/nowhere"}
+    for wrong, message in (
+        (url.set(database="missing", password="secret"), 'database "missing" does not exist'),
+        (url.set(query=elsewhere, password="secret"), "No such file or directory"),
+    ):
+        with pytest.raises(LedgerError, match=message) as caught:
+            Ledger.open(wrong.render_as_string(hide_password=False))
+        assert "secret" not in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+@needs_postgresql
 def test_postgresql_holds_the_same_ledger(tmp_path: Path) -> None:
     with Ledger.open(os.environ["SPINODAL_TEST_POSTGRES"]) as there:
         number = play(there, rounds=6)
