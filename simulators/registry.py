@@ -22,7 +22,12 @@ from loop.space import DesignSpace
 from simulators.isolated import Isolated
 
 GROUP = "spinodal.simulators"
-BUILT_IN: Mapping[str, str] = {"composite-chain": "simulators.chain:create"}
+BUILT_IN: Mapping[str, str] = {
+    "atomistic": "simulators.atomistic:create",
+    "composite-chain": "simulators.chain:create",
+    "measured": "simulators.measured:create",
+    "precipitation-strength": "simulators.strength:create",
+}
 
 Factory = Callable[..., Simulator]
 
