@@ -39,19 +39,23 @@ def wiener(fractions: ArrayLike, values: ArrayLike) -> tuple[FloatArray, FloatAr
 
 
 def hashin_shtrikman(
-    fractions: ArrayLike, conductivities: ArrayLike
+    fractions: ArrayLike, conductivities: ArrayLike, *, dimensions: int = 2
 ) -> tuple[FloatArray, FloatArray]:
-    """Bounds on the conductivity of a two-dimensional isotropic composite, (...) each.
+    """Bounds on the conductivity of an isotropic composite of two or three dimensions, (...) each.
 
-    (sum f_i / (k_i + k_0))^-1 - k_0 with k_0 the least and the greatest conductivity present.
-    Only for structures whose effective tensor is isotropic: others may lie outside.
+    (sum f_i / (k_i + k_0))^-1 - k_0 with k_0 the least and the greatest conductivity present, times
+    ``dimensions`` - 1. Only for structures whose effective tensor is isotropic: others may lie
+    outside. Raises InvalidInputError for wrong fractions, properties or dimensions.
     Source: Z. Hashin and S. Shtrikman, J. Appl. Phys. 33, 3125 (1962); S. Torquato, Random
     Heterogeneous Materials, 2002, section 21.1.2.
     """
+    if dimensions not in (2, 3):
+        raise InvalidInputError(f"{dimensions} dimensions; expected 2 or 3")
     f, k = _checked(fractions, conductivities)
     least = np.where(f > 0, k, np.inf).min(-1)
     greatest = np.where(f > 0, k, 0.0).max(-1)
-    return _comparison(f, k, least), _comparison(f, k, greatest)
+    factor = dimensions - 1
+    return _comparison(f, k, factor * least), _comparison(f, k, factor * greatest)
 
 
 def _comparison(f: FloatArray, k: FloatArray, reference: FloatArray) -> FloatArray:

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from loop.errors import InvalidCampaignError, unknown_name
 from loop.space import DesignSpace
-from simulators.conductivity import MAX_ITERATIONS, TOLERANCE
+from simulators.energies import MAX_ITERATIONS, TOLERANCE
 
 DENSITY = "density_g_per_cm3"
 CONDUCTIVITY = "thermal_conductivity_W_per_mK"

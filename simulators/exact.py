@@ -19,6 +19,50 @@ def laminate_conductivity(fractions: ArrayLike, conductivities: ArrayLike) -> tu
     return float(1 / (f / k).sum()), float((f * k).sum())
 
 
+def laminate_tensor(fractions: ArrayLike, tensors: ArrayLike, normal: ArrayLike) -> FloatArray:
+    """Conductivity (m, m) of a laminate of anisotropic phases (p, m, m), any normal (m,).
+
+    Inside a layer the gradient is E + a n: the normal flux J = n . K (E + a n) is common to all
+    and the a average to 0. Source: G. W. Milton, The Theory of Composites, 2002, section 9.2.
+    """
+    f, k = np.asarray(fractions, dtype=np.float64), np.asarray(tensors, dtype=np.float64)
+    n = np.asarray(normal, dtype=np.float64)
+    n = n / np.linalg.norm(n)
+    along = k @ n  # (p, m)
+    stiff = along @ n
+    flux = (f / stiff) @ along / (f / stiff).sum()  # J = flux . E
+    jumps = (flux - along) / stiff[:, None]  # a = jumps . E
+    result: FloatArray = np.einsum("p,pij->ij", f, k) + np.einsum("p,pi,pj->ij", f, along, jumps)
+    return result
+
+
+def maxwell_conductivity(
+    fraction: float, matrix: float, inclusion: float, dimensions: int = 3
+) -> float:
+    """Dilute discs (2) or spheres (3), to first order in the fraction.
+
+    (k - k1) / (k + (m - 1) k1) = f (k2 - k1) / (k2 + (m - 1) k1), whose error for a cubic or square
+    array begins with a power of f above the second.
+    Source: J. C. Maxwell, A Treatise on Electricity and Magnetism, 1873, article 314.
+    """
+    m = dimensions
+    beta = fraction * (inclusion - matrix) / (inclusion + (m - 1) * matrix)
+    return matrix * (1 + (m - 1) * beta) / (1 - beta)
+
+
+def corner_exponent(contrast: float, *, checkerboard: bool) -> float:
+    """How fast potentials grow from a corner between two conductors in the plane, u ~ r^exponent.
+
+    Checkerboard: (4 / pi) atan(1 / sqrt(c)); right-angled inclusion: (2 / pi)
+    acos((c - 1) / (2 (c + 1))), c >= 1. On grids of width h energies of bilinear fields are then
+    wrong by O(h^(2 exponent)). Source: R. B. Kellogg, Appl. Anal. 4, 101 (1974).
+    """
+    c = max(contrast, 1 / contrast)
+    if checkerboard:
+        return 4 / math.pi * math.atan(1 / math.sqrt(c))
+    return 2 / math.pi * math.acos((c - 1) / (2 * (c + 1)))
+
+
 def laminate_stiffness(fractions: ArrayLike, bulk: ArrayLike, shear: ArrayLike) -> FloatArray:
     """Stiffness (4, 4) over (xx, yy, xy, zz) of layers normal to x of isotropic phases.
 

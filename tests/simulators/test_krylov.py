@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from simulators.krylov import Solution, minimise_energy
+from simulators.krylov import Solution, System, minimise, minimise_by_estimate, minimise_energy
 
 N, L, M = 3, 2, 12
 
@@ -84,4 +84,64 @@ def test_no_force_is_solved_without_a_step() -> None:
     assert torch.equal(found.fields[0], torch.zeros_like(found.fields[0]))
     assert int(found.iterations[0].max()) == 0
     assert bool(found.converged.all())
+    assert bool(torch.isfinite(found.fields).all())
+
+
+def system(matrix: torch.Tensor, force: torch.Tensor, kind: torch.dtype) -> System:
+    a = matrix.to(kind)
+    return System(
+        lambda x: torch.einsum("nlij,nlj->nli", a, x),
+        lambda r: r.clone(),
+        force.to(kind),
+        torch.full(force.shape[:2], 100.0, dtype=kind),
+        torch.linalg.eigvalsh(matrix)[..., 0].to(kind),
+    )
+
+
+@pytest.mark.parametrize("tolerance", [1e-4, 1e-8, 1e-13])
+def test_float32_iterations_reach_float64_accuracy(tolerance: float) -> None:
+    matrix, force = systems()
+    exact = system(matrix, force, torch.float64)
+    rough = system(matrix, force, torch.float32)
+    found = minimise(exact, rough, tolerance=tolerance, max_iterations=500)
+    assert bool(found.converged.all())
+    assert bool((excess(matrix, force, found.fields) <= tolerance + 1e-15).all())
+    plain = minimise(exact, None, tolerance=tolerance, max_iterations=500)
+    again = solve(matrix, force, tolerance=tolerance)
+    assert torch.equal(plain.fields, again.fields)
+
+
+def test_refinement_keeps_the_best_it_has_seen() -> None:
+    matrix, force = systems()
+    exact = system(matrix, force, torch.float64)
+    broken = system(matrix, force, torch.float32)._replace(precondition=lambda r: 1e6 * r)
+    broken = broken._replace(apply=lambda x: -1e-3 * x)
+    found = minimise(exact, broken, tolerance=1e-10, max_iterations=20)
+    assert not bool(found.converged.any())
+    assert bool((excess(matrix, force, found.fields) <= found.error).all())
+    start = minimise(exact, None, tolerance=1e-10, max_iterations=0)
+    assert bool((found.error <= start.error * (1 + 1e-9)).all())
+
+
+@pytest.mark.parametrize("tolerance", [1e-3, 1e-6, 1e-9])
+@pytest.mark.parametrize("seed", [0, 1, 2, 3])
+def test_estimates_are_above_the_excess(seed: int, tolerance: float) -> None:
+    """In well-conditioned systems, as preconditioning makes them, the fall is near geometric."""
+    matrix, force = (part[:2] for part in systems(seed))
+    of = system(matrix, force, torch.float64)
+    found = minimise_by_estimate(*of[:3], energy=of.energy, tolerance=tolerance, max_iterations=500)
+    assert bool(found.converged.all())
+    assert bool((excess(matrix, force, found.fields) <= tolerance).all())
+    early = minimise_by_estimate(*of[:3], energy=of.energy, tolerance=1e-12, max_iterations=3)
+    assert not bool(early.converged.any())
+    assert bool(torch.isinf(early.error).all())
+
+
+def test_no_force_needs_no_estimate() -> None:
+    matrix, force = systems()
+    force[0] = 0
+    of = system(matrix, force, torch.float64)
+    found = minimise_by_estimate(*of[:3], energy=of.energy, tolerance=1e-8, max_iterations=500)
+    assert bool(found.converged.all())
+    assert int(found.iterations[0].max()) == 0
     assert bool(torch.isfinite(found.fields).all())
