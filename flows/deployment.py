@@ -130,10 +130,11 @@ async def _processes_ended(runner: Runner) -> None:
     """Wait for processes whose runs have ended: the runner calls a run cancelled that it kills.
 
     A run is completed a second or more before its process has gone. The runner shows what it
-    still runs in a private mapping only; without it, this waits as long as that usually takes.
+    still runs in a private part only; without it, this waits as long as that usually takes.
     """
+    processes = getattr(runner, "_process_manager", None)
     for _ in range(FAREWELL_SECONDS):
-        if not getattr(runner, "_flow_run_process_map", True):
+        if processes is not None and not processes.flow_run_ids():
             return
         await asyncio.sleep(WATCH_SECONDS)
 
