@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 from loop.candidate import Candidate
 from loop.space import DesignSpace
 from loop.verification import Case, absolute_case, relative_case
-from simulators import elemental, exact, verification_atomistic, verification_transport
+from simulators import (
+    elemental,
+    exact,
+    verification_atomistic,
+    verification_phase_field,
+    verification_transport,
+)
 from simulators.bounds import hashin_shtrikman
 from simulators.conductivity import effective_conductivity
 from simulators.correlation import (
@@ -30,7 +36,8 @@ Labels = NDArray[np.int64]
 def cases() -> list[Case]:
     """Every case, computed now on the CPU in float64; a few seconds."""
     own = [*_conductivity(), *_elasticity(), *_elements(), *_statistics(), *_chain()]
-    return own + verification_transport.cases() + verification_atomistic.cases()
+    others = (verification_transport, verification_phase_field, verification_atomistic)
+    return own + [case for room in others for case in room.cases()]
 
 
 def _within(name: str, truth: float, low: float, high: float, slack: float, source: str) -> Case:
