@@ -49,16 +49,15 @@ def open_session(
     torch.set_num_threads(campaign.compute.threads)
     device = campaign.compute.device
     generator_registry.check_device(device)
-    simulators = [
-        simulator_registry.create(
-            name,
-            space=campaign.space,
-            settings=campaign.simulators.settings.get(name, {}),
-            device=device,
-            timeout_s=campaign.simulators.timeout_s.get(name),
-        )
-        for name in campaign.simulators.use
-    ]
+    named = campaign.simulators
+    simulators = simulator_registry.create_all(
+        named.use,
+        space=campaign.space,
+        settings=named.settings,
+        device=device,
+        timeout_s=named.timeout_s,
+        wires=named.wiring,
+    )
     library = Library.load(campaign)
     properties = [name for s in simulators for name in s.outputs]
     check_outputs(simulators)  # both before a ledger is made for it

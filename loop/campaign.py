@@ -56,6 +56,7 @@ class SimulatorsSection(_Section):
     """``use``: names of registered simulators; a table per name holds its settings.
 
     ``timeout_s``: those that run in a process of their own, with so many seconds a candidate.
+    ``wiring``: simulator -> input -> output of another one that it is given.
     """
 
     use: tuple[str, ...] = Field(min_length=1)
@@ -63,6 +64,7 @@ class SimulatorsSection(_Section):
     timeout_s: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
         default_factory=dict
     )
+    wiring: dict[str, dict[str, str]] = Field(default_factory=dict)
 
 
 class GeneratorSection(_Section):
@@ -136,6 +138,8 @@ class Campaign:
         kept = {k: v for k, v in self.settings.items() if k != "compute"}
         length = ("rounds", "budget", "stop_hits", "stagnation_rounds")
         kept["loop"] = {k: v for k, v in kept["loop"].items() if k not in length}
+        if not kept["simulators"]["wiring"]:  # ledgers from before there was any go on
+            kept["simulators"] = {k: v for k, v in kept["simulators"].items() if k != "wiring"}
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -218,6 +222,7 @@ def _assemble(path: Path, file: _File) -> Campaign:
         raise InvalidCampaignError(f"{path}: no targets; add at least one [targets.PROPERTY] table")
     named = [("settings", name) for name in file.simulators.settings]
     named += [("timeout_s", name) for name in file.simulators.timeout_s]
+    named += [("wiring", name) for name in file.simulators.wiring]
     for key, name in named:
         if name not in file.simulators.use:
             raise InvalidCampaignError(

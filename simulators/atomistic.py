@@ -165,7 +165,7 @@ class AtomisticSimulator:
             if message and self.settings.refuse_wrong_signs:
                 raise InvalidInputError(message)
             found += self.potential.cautions(symbols)
-            elastic = any(self.settings.wants(phase, key) for key in ("bulk", *ELASTIC))
+            elastic = any(self.settings.wants(phase, key) for key in ("bulk", "shear", *ELASTIC))
             if elastic and self.potential.elastic_caution:
                 found.append(self.potential.elastic_caution)
         return list(dict.fromkeys(found))
@@ -193,6 +193,10 @@ class AtomisticSimulator:
             found[name] = self.atomistics.formation_energy(cells)
         if name := wants(phase, "bulk"):
             found[name] = self.atomistics.bulk_modulus(cells)
+        if name := wants(phase, "shear"):
+            found[name] = self.atomistics.shear_modulus(cells)
+        if name := wants(phase, "density"):
+            found[name] = self.atomistics.density(cells)
         elastic = {key: wants(phase, key) for key in ELASTIC}
         if any(elastic.values()):
             constants = self.atomistics.elastic_constants(cells)

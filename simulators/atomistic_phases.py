@@ -19,7 +19,14 @@ from numpy.typing import NDArray
 from simulators import structures
 from simulators.atomistic_cache import ResultCache
 from simulators.calculators import Potential
-from simulators.elastic_constants import POINTS, SPAN, STRAIN, cubic_constants, equation_of_state
+from simulators.elastic_constants import (
+    POINTS,
+    SPAN,
+    STRAIN,
+    CubicConstants,
+    cubic_constants,
+    equation_of_state,
+)
 from simulators.relaxation import AtomisticError, Relaxation, displacement, relax
 from simulators.structures import CubicCell
 
@@ -27,6 +34,7 @@ FloatArray = NDArray[np.float64]
 VERSION = "1"  # raise it when the same cell would get another result
 # Of the nearest-neighbour distance: farther from its site an atom is not on that site any more.
 LARGEST_DISPLACEMENT = 0.3
+G_PER_CM3 = 1.66053906660  # one unified atomic mass unit per cubic angstrom (CODATA 2018)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +119,19 @@ class Atomistics:
         """``c11``, ``c12``, ``c44`` in GPa, mean over axes and cells."""
         found = [self._elastic(cell) for cell in cells]
         return {name: Estimate.of([c[name] for c in found]) for name in ("c11", "c12", "c44")}
+
+    def shear_modulus(self, cells: Sequence[CubicCell]) -> Estimate:
+        """Of a polycrystal of the phase in GPa (``CubicConstants.shear_modulus``)."""
+        found = [CubicConstants(**self._elastic(cell)) for cell in cells]
+        return Estimate.of([constants.shear_modulus for constants in found])
+
+    def density(self, cells: Sequence[CubicCell]) -> Estimate:
+        """In g/cm3, from the relaxed volume and the atoms that the cells really hold."""
+        return Estimate.of([self._density(cell) for cell in cells])
+
+    def _density(self, cell: CubicCell) -> float:
+        atoms = cell.atoms(self._relaxed(cell)["lattice_parameter"])
+        return float(atoms.get_masses().sum() / atoms.get_volume()) * G_PER_CM3
 
     def bulk_modulus(self, cells: Sequence[CubicCell]) -> Estimate:
         """In GPa, from a Birch-Murnaghan fit of the energy of relaxed cells."""

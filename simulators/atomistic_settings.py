@@ -9,7 +9,8 @@ structures            phase -> "fcc" (default), "bcc" (random solid solutions) o
 minority              phase -> elements on the corners of L1_2; default ``structures.MINORITY``
 precipitate, matrix   phases of the misfit; default the second and the first
 outputs               names of the outputs wanted; default lattice parameters, formation energies
-                      and the misfit; bulk moduli and elastic constants cost more and are asked for
+                      and the misfit; bulk moduli, elastic constants and shear moduli (of a
+                      polycrystal, Hill's average) cost more and are asked for
 repeats, samples      a disordered phase is the mean over ``samples`` cells (default 2) of
                       repeats^3 conventional cubes (default 2: 32 atoms in fcc)
 seed                  of the permutations; default 0
@@ -45,6 +46,8 @@ PHASE_OUTPUTS: Mapping[str, tuple[str, str, bool]] = {
     "c11": ("{phase}_C11_GPa", "GPa", False),
     "c12": ("{phase}_C12_GPa", "GPa", False),
     "c44": ("{phase}_C44_GPa", "GPa", False),
+    "shear": ("{phase}_shear_modulus_GPa", "GPa", False),
+    "density": ("{phase}_density_g_per_cm3", "g/cm3", False),
 }
 ELASTIC = ("c11", "c12", "c44")
 

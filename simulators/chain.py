@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from simulators.chain_settings import (
     CONDUCTIVITY,
     COST,
     DENSITY,
+    INPUTS,
     INTERFACES,
     MODULUS,
     RATIO,
@@ -35,6 +36,7 @@ from simulators.correlation import interface_density, mean_chord_length
 from simulators.elasticity import Stiffness, effective_stiffness, youngs_modulus
 from simulators.limits import output_limits
 from simulators.phases import PhaseModel, PhaseProperties
+from simulators.wiring import check_inputs
 
 NAME = "composite-chain"
 VERSION = "1"  # raise it when the same candidate would get other values
@@ -44,14 +46,18 @@ Image = NDArray[np.uint8]
 
 
 def create(
-    *, space: DesignSpace, settings: Mapping[str, Any], device: str = "cpu"
+    *,
+    space: DesignSpace,
+    settings: Mapping[str, Any],
+    device: str = "cpu",
+    wired: Collection[str] = (),
 ) -> CompositeChain:
-    """The chain for a design space; see ``chain_settings`` for the settings.
+    """The chain for a design space; see ``chain_settings`` for settings and inputs (``wired``).
 
     Raises InvalidCampaignError for settings that cannot be used, InvalidInputError for an element
     without the data that an output needs, or a device that is not there.
     """
-    parsed = parse_settings(settings, space)
+    parsed = parse_settings(settings, space, wired)
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
@@ -81,19 +87,32 @@ class CompositeChain:
         self.device = device
         self.phases = PhaseModel(space, settings)
         self.outputs: Mapping[str, str] = {name: settings.units[name] for name in settings.outputs}
+        self.inputs: Mapping[str, str] = {
+            key: INPUTS[key.split(".")[1]][0] for key in sorted(settings.wired)
+        }
         self.limits: Mapping[str, tuple[float, float]] = output_limits(self.phases)
         # The ledger reuses outcomes by candidate and version, so the version tells the settings.
         described = json.dumps(settings.identity(space), sort_keys=True)
         self.version = f"{VERSION}-{hashlib.sha256(described.encode()).hexdigest()[:8]}"
 
     def evaluate(self, candidates: Sequence[Candidate]) -> list[Outcome]:
-        """One outcome per candidate, in order; what cannot be evaluated fails with its reason."""
+        """One outcome per candidate, in order; what cannot be evaluated fails with its reason.
+
+        Raises InvalidInputError when it was made to be given inputs (``evaluate_given``).
+        """
+        return self.evaluate_given(candidates, [{}] * len(candidates))
+
+    def evaluate_given(
+        self, candidates: Sequence[Candidate], given: Sequence[Mapping[str, float]]
+    ) -> list[Outcome]:
+        """As ``evaluate``, with the inputs of each candidate; see ``wiring``."""
+        check_inputs(given, self.inputs, candidates)
         outcomes: dict[int, Outcome] = {}
         groups: dict[tuple[int, ...], list[tuple[int, Image, PhaseProperties]]] = {}
-        for position, candidate in enumerate(candidates):
+        for position, (candidate, values) in enumerate(zip(candidates, given, strict=True)):
             try:
                 self._check(candidate)
-                phases = self.phases.properties(candidate)
+                phases = self.phases.properties(candidate, values)
                 _check_contrast(phases, self.space.phases)
             except InvalidInputError as error:
                 outcomes[position] = Outcome.failed(str(error))

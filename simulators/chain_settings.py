@@ -10,12 +10,16 @@ phase_properties  phase -> properties that replace what its composition would gi
 element_data      element -> data that pymatgen lacks or has wrong (``elemental.DATA``)
 tolerance         relative error that stopping a solver early may leave; default 1e-6
 max_iterations    of a solve; reaching it fails the candidate; default 2000
+
+Inputs that other simulators may give it (``wiring``), per phase: PHASE.density_g_per_cm3,
+PHASE.thermal_conductivity_W_per_mK, PHASE.bulk_modulus_GPa, PHASE.shear_modulus_GPa,
+PHASE.material_cost_USD_per_kg.
 """
 
 # ruff: noqa: N815  units in the names of settings keep their case
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +44,17 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
     RATIO: (CONDUCTIVITY,),
     DENSITY: (DENSITY,),
     COST: (COST, DENSITY),
+}
+
+BULK = "bulk_modulus_GPa"
+SHEAR = "shear_modulus_GPa"
+# Inputs of a phase: name -> (unit, property of the phase that it gives or helps to give).
+INPUTS: Mapping[str, tuple[str, str]] = {
+    DENSITY: ("g/cm3", DENSITY),
+    CONDUCTIVITY: ("W/(m K)", CONDUCTIVITY),
+    BULK: ("GPa", MODULUS),
+    SHEAR: ("GPa", MODULUS),
+    COST: ("USD/kg", COST),
 }
 
 
@@ -85,6 +100,7 @@ class Settings:
     element_data: Mapping[str, Mapping[str, float]]
     tolerance: float
     max_iterations: int
+    wired: frozenset[str] = frozenset()
 
     @property
     def fraction_name(self) -> str:
@@ -95,6 +111,10 @@ class Settings:
         table = self.phase_properties.get(phase)
         value: float | None = None if table is None else getattr(table, property_)
         return value
+
+    def wires(self, phase: str, property_: str) -> bool:
+        """Whether other simulators give all of a phase's property."""
+        return _wires(self.wired, phase, property_)
 
     def identity(self, space: DesignSpace) -> dict[str, Any]:
         """What decides the values, as JSON."""
@@ -110,11 +130,44 @@ class Settings:
             "element_data": {symbol: dict(data) for symbol, data in self.element_data.items()},
             "tolerance": self.tolerance,
             "max_iterations": self.max_iterations,
+            # Only where there are some: versions without any stay what they were.
+            **({"wired": sorted(self.wired)} if self.wired else {}),
         }
 
 
-def parse_settings(settings: Mapping[str, Any], space: DesignSpace) -> Settings:
-    """Settings for a design space; InvalidCampaignError names what cannot be used."""
+def _wires(wired: Collection[str], phase: str, property_: str) -> bool:
+    needed = [f"{phase}.{name}" for name, (_, of) in INPUTS.items() if of == property_]
+    return bool(needed) and all(name in wired for name in needed)
+
+
+def _check_wired(wired: Collection[str], table: _Table, space: DesignSpace) -> None:
+    known = {f"{phase}.{name}": name for phase in space.phases for name in INPUTS}
+    for given in wired:
+        if given not in known:
+            raise InvalidCampaignError(
+                "simulators.wiring.composite-chain: " + unknown_name("input", given, known)
+            )
+        phase, property_ = given.split(".")[0], INPUTS[known[given]][1]
+        settings = table.phase_properties.get(phase)
+        if settings is not None and getattr(settings, property_) is not None:
+            raise InvalidCampaignError(
+                f"composite-chain: {given} is wired and phase_properties.{phase} gives "
+                f"{property_}; keep one of the two"
+            )
+        if not space.elements and not _wires(wired, phase, property_):
+            raise InvalidCampaignError(
+                f"simulators.wiring.composite-chain: {given} is wired alone; wire {phase}.{BULK} "
+                f"and {phase}.{SHEAR} together, for the space has no elements to compute one from"
+            )
+
+
+def parse_settings(
+    settings: Mapping[str, Any], space: DesignSpace, wired: Collection[str] = ()
+) -> Settings:
+    """Settings for a design space; InvalidCampaignError names what cannot be used.
+
+    ``wired``: inputs that other simulators will give, of those named above.
+    """
     _check_keys("", settings, _Table)
     phases = settings.get("phase_properties", {})
     if isinstance(phases, Mapping):
@@ -140,7 +193,8 @@ def parse_settings(settings: Mapping[str, Any], space: DesignSpace) -> Settings:
             )
     precipitate = table.precipitate or space.phases[min(1, len(space.phases) - 1)]
     _check_name("precipitate: ", "phase", precipitate, space.phases)
-    units = _computable(table, space, precipitate)
+    _check_wired(wired, table, space)
+    units = _computable(table, space, precipitate, wired)
     for name in table.outputs or ():
         _check_name("outputs: ", "output", name, units)
     if not units:
@@ -157,6 +211,7 @@ def parse_settings(settings: Mapping[str, Any], space: DesignSpace) -> Settings:
         element_data=table.element_data,
         tolerance=table.tolerance,
         max_iterations=table.max_iterations,
+        wired=frozenset(wired),
     )
 
 
@@ -170,7 +225,9 @@ def _check_name(where: str, kind: str, name: str, known: Any) -> None:
         raise InvalidCampaignError(f"composite-chain: {where}" + unknown_name(kind, name, known))
 
 
-def _computable(table: _Table, space: DesignSpace, precipitate: str) -> dict[str, str]:
+def _computable(
+    table: _Table, space: DesignSpace, precipitate: str, wired: Collection[str]
+) -> dict[str, str]:
     """Outputs for which every phase has what is needed, with their units."""
     image = space.image_shape is not None
     several = len(space.phases) > 1
@@ -182,8 +239,11 @@ def _computable(table: _Table, space: DesignSpace, precipitate: str) -> dict[str
 
     def known(property_: str) -> bool:
         return bool(space.elements) or all(
-            phase in table.phase_properties
-            and getattr(table.phase_properties[phase], property_) is not None
+            _wires(wired, phase, property_)
+            or (
+                phase in table.phase_properties
+                and getattr(table.phase_properties[phase], property_) is not None
+            )
             for phase in space.phases
         )
 

@@ -46,6 +46,16 @@ class CubicConstants:
         return (self.c11 + 2 * self.c12) / 3
 
     @property
+    def shear_modulus(self) -> float:
+        """Of a polycrystal without texture: mean of Voigt's and Reuss's average.
+
+        R. Hill, Proc. Phys. Soc. A 65, 349 (1952).
+        """
+        c = self.c11 - self.c12
+        voigt = (c + 3 * self.c44) / 5
+        return 0.5 * (voigt + 5 * c * self.c44 / (4 * self.c44 + 3 * c))
+
+    @property
     def zener_ratio(self) -> float:
         """2 C44 / (C11 - C12): 1 for an isotropic body."""
         return 2 * self.c44 / (self.c11 - self.c12)

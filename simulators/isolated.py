@@ -36,15 +36,19 @@ def _serve(connection: Connection, factory: str, given: dict[str, Any]) -> None:
     except Exception as error:  # another package's code can fail in any way
         connection.send(f"{factory} cannot be used: {type(error).__name__}: {error}")
         return
-    limits = dict(getattr(simulator, "limits", {}))
-    connection.send((simulator.version, dict(simulator.outputs), limits))
+    limits, inputs = (dict(getattr(simulator, what, {})) for what in ("limits", "inputs"))
+    connection.send((simulator.version, dict(simulator.outputs), limits, inputs))
     while True:
         try:
-            candidate = connection.recv()
+            candidate, given_values = connection.recv()
         except EOFError:  # the parent is gone
             return
         try:
-            connection.send(simulator.evaluate([candidate])[0])
+            if given_values is None:
+                outcome = simulator.evaluate([candidate])[0]
+            else:
+                outcome = simulator.evaluate_given([candidate], [given_values])[0]
+            connection.send(outcome)
         except Exception as error:
             reason = f"{simulator.name} raised {type(error).__name__}: {error}"
             connection.send(Outcome.failed(reason))
@@ -66,17 +70,26 @@ class Isolated:
         settings: Mapping[str, Any] | None = None,
         device: str = "cpu",
         timeout_s: float,
+        wired: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self.timeout_s = timeout_s
         self._factory = factory
         self._given = {"space": space, "settings": dict(settings or {}), "device": device}
+        if wired:
+            self._given["wired"] = wired
         self._child: tuple[BaseProcess, Connection] | None = None
-        self.version, self.outputs, self.limits = self._start()
+        self.version, self.outputs, self.limits, self.inputs = self._start()
 
     def evaluate(self, candidates: Sequence[Candidate]) -> list[Outcome]:
         """One outcome per candidate; ``failed`` where the child hung or died."""
         return [self._one(candidate) for candidate in candidates]
+
+    def evaluate_given(
+        self, candidates: Sequence[Candidate], given: Sequence[Mapping[str, float]]
+    ) -> list[Outcome]:
+        """As ``evaluate``, with the values of wired inputs (``wiring``)."""
+        return [self._one(c, values) for c, values in zip(candidates, given, strict=True)]
 
     def close(self) -> None:
         """End the child process; it is started again when needed."""
@@ -90,7 +103,9 @@ class Isolated:
             process.kill()
             process.join()
 
-    def _start(self) -> tuple[str, Mapping[str, str], Mapping[str, tuple[float, float]]]:
+    def _start(
+        self,
+    ) -> tuple[str, Mapping[str, str], Mapping[str, tuple[float, float]], Mapping[str, str]]:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(
@@ -107,16 +122,16 @@ class Isolated:
         if isinstance(told, str):
             self.close()
             raise InvalidCampaignError(told)
-        version, outputs, limits = told
-        return version, outputs, limits
+        version, outputs, limits, inputs = told
+        return version, outputs, limits, inputs
 
-    def _one(self, candidate: Candidate) -> Outcome:
+    def _one(self, candidate: Candidate, given: Mapping[str, float] | None = None) -> Outcome:
         if self._child is None:
             self._start()
         assert self._child is not None
         process, connection = self._child
         try:
-            connection.send(candidate)
+            connection.send((candidate, None if given is None else dict(given)))
             if connection.poll(self.timeout_s):
                 outcome: Outcome = connection.recv()
                 return outcome

@@ -26,8 +26,10 @@ from simulators.chain_settings import (
     CONDUCTIVITY,
     COST,
     DENSITY,
+    INPUTS,
     INTERFACES,
     MODULUS,
+    NEEDS,
     RATIO,
 )
 from simulators.elasticity import youngs_modulus
@@ -83,15 +85,21 @@ def output_limits(model: PhaseModel) -> dict[str, Limits]:
     space, settings = model.space, model.settings
     several = len(space.phases) > 1
     found: dict[str, Limits] = {}
+    # What other simulators give has limits that are not known here.
+    known = [
+        name
+        for name in settings.outputs
+        if not any(INPUTS[key.split(".")[1]][1] in NEEDS.get(name, ()) for key in settings.wired)
+    ]
     for name in (DENSITY, CONDUCTIVITY, COST):
-        if name in settings.outputs:
+        if name in known:
             phases = _of_phases(model, name)
             found[name] = float(phases[:, 0].min()), float(phases[:, 1].max())
-    if RATIO in settings.outputs:
+    if RATIO in known:
         contrast = _contrast(_of_phases(model, CONDUCTIVITY))
         ratio = (contrast + 1) ** 2 / (4 * contrast)
         found[RATIO] = 1 / ratio, ratio
-    if MODULUS in settings.outputs:
+    if MODULUS in known:
         bulk, shear = _moduli(model)
         softest = youngs_modulus(bulk[:, 0], shear[:, 0]).min()
         found[MODULUS] = float(softest), float(youngs_modulus(bulk[:, 1].max(), shear[:, 1].max()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,16 @@ from loop.candidate import Candidate
 from loop.errors import InvalidInputError
 from loop.space import DesignSpace
 from simulators import elemental
-from simulators.chain_settings import CONDUCTIVITY, COST, DENSITY, MODULUS, NEEDS, Settings
+from simulators.chain_settings import (
+    BULK,
+    CONDUCTIVITY,
+    COST,
+    DENSITY,
+    MODULUS,
+    NEEDS,
+    SHEAR,
+    Settings,
+)
 
 FloatArray = NDArray[np.float64]
 
@@ -60,7 +69,10 @@ class PhaseModel:
         self.rules = {
             name
             for name in needed
-            if any(settings.given(phase, name) is None for phase in space.phases)
+            if any(
+                settings.given(phase, name) is None and not settings.wires(phase, name)
+                for phase in space.phases
+            )
         }
         self.order = np.array([settings.order_parameters.get(p, 0.0) for p in space.phases])
         self.table: elemental.ElementTable | None = None
@@ -68,9 +80,12 @@ class PhaseModel:
             self.table = elemental.element_table(space.elements, settings.element_data)
             self._from_compositions(np.eye(len(space.elements)))  # every element, once
 
-    def properties(self, candidate: Candidate) -> PhaseProperties:
+    def properties(
+        self, candidate: Candidate, inputs: Mapping[str, float] | None = None
+    ) -> PhaseProperties:
         """Properties of the candidate's phases, (p,) each.
 
+        ``inputs``: "PHASE.PROPERTY" -> value, from other simulators; they go before the rules.
         Raises InvalidInputError when it has no compositions or an element outside the space.
         """
         found = {}
@@ -83,11 +98,16 @@ class PhaseModel:
             for name in given
         }
         bulk, shear = self.given_moduli()
+        merged[BULK] = np.where(np.isnan(bulk), found.get("bulk", ones), bulk)
+        merged[SHEAR] = np.where(np.isnan(shear), found.get("shear", ones), shear)
+        for key, value in (inputs or {}).items():
+            phase, _, name = key.partition(".")
+            merged[name][self.space.phases.index(phase)] = value
         return PhaseProperties(
             density=merged[DENSITY],
             conductivity=merged[CONDUCTIVITY],
-            bulk=np.where(np.isnan(bulk), found.get("bulk", ones), bulk),
-            shear=np.where(np.isnan(shear), found.get("shear", ones), shear),
+            bulk=merged[BULK],
+            shear=merged[SHEAR],
             cost=merged[COST],
         )
 

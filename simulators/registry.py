@@ -6,12 +6,14 @@ A package adds a simulator with an entry point in the group ``spinodal.simulator
     my-simulator = "my_package.my_module:create"
 
 where ``create(*, space, settings, device)`` returns a Simulator and raises InvalidCampaignError
-for settings it cannot use.
+for settings it cannot use. One that takes values from other simulators (``wiring``) has a keyword
+``wired`` besides: the names of the inputs that it will be given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -20,6 +22,7 @@ from loop.errors import InvalidCampaignError, SpinodalError, unknown_name
 from loop.protocols import Simulator
 from loop.space import DesignSpace
 from simulators.isolated import Isolated
+from simulators.wiring import Wires, connect
 
 GROUP = "spinodal.simulators"
 BUILT_IN: Mapping[str, str] = {
@@ -48,14 +51,21 @@ def create(
     settings: Mapping[str, Any] | None = None,
     device: str = "cpu",
     timeout_s: float | None = None,
+    wired: Collection[str] = (),
 ) -> Simulator:
     """The simulator ``name`` for a design space.
 
     ``settings``: its table in the campaign file. ``device``: a torch device. ``timeout_s``: let
-    it run in a process of its own, with so many seconds a candidate (``isolated``).
+    it run in a process of its own, with so many seconds a candidate (``isolated``). ``wired``:
+    inputs that other simulators will give it (``wiring``).
     Raises InvalidCampaignError for an unknown name (with the nearest known one), a plug-in that
     cannot be loaded, or settings that cannot be used.
     """
+    more = {"wired": tuple(wired)} if wired else {}
+    if more and "wired" not in inspect.signature(_factory(name)).parameters:
+        raise InvalidCampaignError(
+            f"simulators.wiring.{name}: {name} takes no inputs; take its wires out"
+        )
     if timeout_s is not None:
         return Isolated(
             name,
@@ -64,8 +74,38 @@ def create(
             settings=settings,
             device=device,
             timeout_s=timeout_s,
+            **more,
         )
-    return _factory(name)(space=space, settings=dict(settings or {}), device=device)
+    return _factory(name)(space=space, settings=dict(settings or {}), device=device, **more)
+
+
+def create_all(
+    names: Sequence[str],
+    *,
+    space: DesignSpace,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    device: str = "cpu",
+    timeout_s: Mapping[str, float] | None = None,
+    wires: Wires | None = None,
+) -> list[Simulator]:
+    """The simulators of a campaign in its order; those wired to each other are joined into one.
+
+    ``settings``, ``timeout_s``, ``wires``: by the simulator's name. Raises as ``create`` and
+    ``wiring.Wired`` do.
+    """
+    wires = wires or {}
+    made = [
+        create(
+            name,
+            space=space,
+            settings=(settings or {}).get(name, {}),
+            device=device,
+            timeout_s=(timeout_s or {}).get(name),
+            wired=tuple(wires.get(name, ())),
+        )
+        for name in names
+    ]
+    return connect(made, wires)
 
 
 def _location(name: str) -> str:

@@ -3,7 +3,7 @@
 Settings, its table in the campaign file:
 
 pixel_size_nm         edge of a pixel; required
-shear_modulus_GPa     of the matrix; required
+shear_modulus_GPa     of the matrix; required unless another simulator gives it (``wiring``)
 burgers_vector_nm     required
 apb_energy_J_per_m2   of the precipitate; required unless mechanisms = ["orowan"]
 mechanisms            some of "weak", "strong", "orowan" (``strengthening``); default all
@@ -23,7 +23,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -38,20 +39,23 @@ from simulators.strengthening import (
     Material,
     precipitation_strengthening,
 )
+from simulators.wiring import check_inputs
 
 NAME = "precipitation-strength"
 VERSION = "1"  # raise it when the same candidate would get other values
 STRESS = "precipitation_strengthening_MPa"
 RADIUS = "precipitate_radius_nm"
 SPACING = "precipitate_spacing_nm"
+SHEAR = "shear_modulus_GPa"
 UNITS: Mapping[str, str] = {STRESS: "MPa", RADIUS: "nm", SPACING: "nm"}
+INPUTS: Mapping[str, str] = {SHEAR: "GPa"}
 
 
 class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     pixel_size_nm: float = Field(gt=0, allow_inf_nan=False)
-    shear_modulus_GPa: float = Field(gt=0, allow_inf_nan=False)
+    shear_modulus_GPa: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     burgers_vector_nm: float = Field(gt=0, le=2, allow_inf_nan=False)
     apb_energy_J_per_m2: float | None = Field(default=None, gt=0, le=10, allow_inf_nan=False)
     mechanisms: list[Literal["weak", "strong", "orowan"]] = Field(
@@ -70,17 +74,29 @@ def create(
     space: DesignSpace,
     settings: Mapping[str, Any],
     device: str = "cpu",  # noqa: ARG001  nothing here is worth a device
+    wired: Collection[str] = (),
 ) -> PrecipitationStrength:
     """The simulator for a design space with images of several phases.
 
+    ``wired``: "shear_modulus_GPa" where another simulator gives it (``wiring``).
+
     Raises InvalidCampaignError for settings or a space that cannot be used.
     """
-    return PrecipitationStrength(space, _parsed(settings, space))
+    return PrecipitationStrength(space, _parsed(settings, space, wired), wired)
 
 
-def _parsed(settings: Mapping[str, Any], space: DesignSpace) -> _Table:
+def _parsed(settings: Mapping[str, Any], space: DesignSpace, wired: Collection[str]) -> _Table:
+    for name in wired:
+        _check_name("wired: ", "input", name, INPUTS)
     for key in settings:
         _check_name("", "key", key, _Table.model_fields)
+    if (settings.get(SHEAR) is None) != (SHEAR in wired):
+        raise InvalidCampaignError(
+            f"{NAME}: {SHEAR} is wired and in the settings; keep one of the two"
+            if wired
+            else f"{NAME}: {SHEAR} is missing; give it (for a nickel superalloy about {SHEAR} = 80) or wire "
+            "an output of another simulator to it"
+        )
     try:
         table = _Table.model_validate(dict(settings))
     except ValidationError as error:
@@ -125,13 +141,14 @@ class PrecipitationStrength:
 
     name = NAME
 
-    def __init__(self, space: DesignSpace, table: _Table) -> None:
+    def __init__(self, space: DesignSpace, table: _Table, wired: Collection[str] = ()) -> None:
         self.space = space
+        self.inputs: Mapping[str, str] = {name: INPUTS[name] for name in wired}
         self.pixel_size = table.pixel_size_nm
         self.precipitate = table.precipitate or space.phases[1]
         self.mechanisms = tuple(name for name in MECHANISMS if name in table.mechanisms)
         self.material = Material(
-            shear_modulus=table.shear_modulus_GPa,
+            shear_modulus=table.shear_modulus_GPa or 1.0,  # replaced by what is wired
             burgers_vector=table.burgers_vector_nm,
             apb_energy=table.apb_energy_J_per_m2,
             poissons_ratio=table.poissons_ratio,
@@ -150,19 +167,33 @@ class PrecipitationStrength:
                 self.mechanisms,
                 self._constants,
                 sorted(self.outputs),
+                *([sorted(self.inputs)] if self.inputs else []),
             ],
             sort_keys=True,
         )
         self.version = f"{VERSION}-{hashlib.sha256(described.encode()).hexdigest()[:8]}"
 
     def evaluate(self, candidates: Sequence[Candidate]) -> list[Outcome]:
-        """One outcome per candidate, in order; what cannot be evaluated fails with its reason."""
-        return [self._evaluate(candidate) for candidate in candidates]
+        """One outcome per candidate, in order; what cannot be evaluated fails with its reason.
 
-    def _evaluate(self, candidate: Candidate) -> Outcome:
+        Raises InvalidInputError when it was made to be given inputs (``evaluate_given``).
+        """
+        return self.evaluate_given(candidates, [{}] * len(candidates))
+
+    def evaluate_given(
+        self, candidates: Sequence[Candidate], given: Sequence[Mapping[str, float]]
+    ) -> list[Outcome]:
+        """As ``evaluate``, with the inputs of each candidate; see ``wiring``."""
+        check_inputs(given, self.inputs, candidates)
+        return [self._evaluate(c, values) for c, values in zip(candidates, given, strict=True)]
+
+    def _evaluate(self, candidate: Candidate, inputs: Mapping[str, float]) -> Outcome:
+        material = self.material
         try:
+            if SHEAR in inputs:
+                material = replace(material, shear_modulus=inputs[SHEAR])
             fraction, radius, spacing = self._geometry(candidate)
-            found = precipitation_strengthening(fraction, radius, self.material, self.mechanisms)
+            found = precipitation_strengthening(fraction, radius, material, self.mechanisms)
         except InvalidInputError as error:
             return Outcome.failed(str(error))
         values = {STRESS: float(found.stress), RADIUS: radius, SPACING: spacing}
@@ -172,7 +203,7 @@ class PrecipitationStrength:
             {name: values[name] for name in self.outputs},
             diagnostics={
                 "assumptions": list(ASSUMPTIONS),
-                "constants": dict(self._constants),
+                "constants": {**self._constants, SHEAR: material.shear_modulus},
                 "mechanism": str(found.mechanism),
                 "shear_stress_MPa": {
                     name: stress if math.isfinite(stress) else None

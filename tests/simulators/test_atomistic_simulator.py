@@ -26,6 +26,25 @@ def copper(a: Atomistics) -> list[CubicCell]:
     return a.cells("fcc", np.array([1.0]), ["Cu"])
 
 
+# Derived properties
+
+
+def test_polycrystal_and_density_from_the_crystal() -> None:
+    """Hill's average of the elastic constants; four atoms in a cube of the lattice parameter."""
+    space = DesignSpace(phases=("fcc",), elements=("Cu",))
+    names = ["C11_GPa", "C12_GPa", "C44_GPa", "shear_modulus_GPa", "density_g_per_cm3"]
+    names.append("lattice_parameter_angstrom")
+    simulator = create(space=space, settings={"outputs": [f"fcc_{name}" for name in names]})
+    design = Candidate(phases=("fcc",), elements=("Cu",), phase_compositions=np.ones((1, 1)))
+    (outcome,) = simulator.evaluate([design])
+    c11, c12, c44, shear, density, a = (outcome.values[f"fcc_{name}"] for name in names)
+    voigt = (c11 - c12 + 3 * c44) / 5
+    reuss = 1 / (4 / 5 / (c11 - c12) + 3 / 5 / c44)
+    assert reuss < shear < voigt
+    assert shear == pytest.approx((voigt + reuss) / 2, rel=1e-12)
+    assert density == pytest.approx(4 * 63.546 / 6.02214076e23 / (a * 1e-8) ** 3, rel=1e-6)
+
+
 # The cache
 
 
