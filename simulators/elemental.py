@@ -62,6 +62,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from loop.errors import InvalidInputError, unknown_name
+from simulators import elemental_rules as rules
 
 FloatArray = NDArray[np.float64]
 
@@ -181,16 +182,21 @@ def _fractions(compositions: ArrayLike, table: ElementTable) -> FloatArray:
 def density(compositions: ArrayLike, table: ElementTable) -> FloatArray:
     """(..., e) atomic fractions -> (...) g/cm3."""
     x = _fractions(compositions, table)
-    result: FloatArray = (x @ table["molar_mass_g_per_mol"]) / (
-        x @ table["molar_volume_cm3_per_mol"]
-    )
-    return result
+    return rules.density(x, table["molar_mass_g_per_mol"], table["molar_volume_cm3_per_mol"])
 
 
 def elastic_moduli(compositions: ArrayLike, table: ElementTable) -> tuple[FloatArray, FloatArray]:
     """(..., e) atomic fractions -> bulk and shear modulus, (...) GPa each."""
-    volumes = _fractions(compositions, table) * table["molar_volume_cm3_per_mol"]
-    volumes = volumes / volumes.sum(-1, keepdims=True)
+    x, volumes = _fractions(compositions, table), table["molar_volume_cm3_per_mol"]
+    bulk, shear = table["bulk_modulus_GPa"], shear_moduli(table)
+    return rules.hill(x, volumes, bulk), rules.hill(x, volumes, shear)
+
+
+def shear_moduli(table: ElementTable) -> FloatArray:
+    """Shear moduli of the elements in GPa, (e,), from Young's and bulk modulus.
+
+    Raises InvalidInputError where they contradict each other.
+    """
     bulk, young = table["bulk_modulus_GPa"], table["youngs_modulus_GPa"]
     if np.any(young >= 9 * bulk):
         worst = table.symbols[int(np.argmax(young / bulk))]
@@ -198,13 +204,8 @@ def elastic_moduli(compositions: ArrayLike, table: ElementTable) -> tuple[FloatA
             f"element {worst}: Young's modulus is not below 9 times its bulk modulus, so its shear "
             "modulus would not be positive; correct element_data"
         )
-    shear = 3 * bulk * young / (9 * bulk - young)
-    return _hill(volumes, bulk), _hill(volumes, shear)
-
-
-def _hill(volumes: FloatArray, modulus: FloatArray) -> FloatArray:
-    mean: FloatArray = 0.5 * (volumes @ modulus + 1 / (volumes @ (1 / modulus)))
-    return mean
+    shear: FloatArray = 3 * bulk * young / (9 * bulk - young)
+    return shear
 
 
 def linde_coefficients(groups: FloatArray) -> FloatArray:
@@ -220,6 +221,18 @@ def thermal_conductivity(
 ) -> FloatArray:
     """(..., e) atomic fractions -> (...) W/mK; ``order``: S, broadcast to (...), 0 <= S < 1."""
     x = _fractions(compositions, table)
+    s = np.asarray(order, dtype=np.float64)
+    k: FloatArray = LATTICE_CONDUCTIVITY + 1 / rules.resistance(
+        x, electronic_conductivities(table), linde_resistances(table), 1 - s**2
+    )
+    return k
+
+
+def electronic_conductivities(table: ElementTable) -> FloatArray:
+    """Conductivities of the elements less the lattice part, W/mK, (e,).
+
+    Raises InvalidInputError for an element that conducts no more than that.
+    """
     pure = table["thermal_conductivity_W_per_mK"]
     if np.any(pure <= LATTICE_CONDUCTIVITY):
         poor = int(np.argmin(pure))
@@ -227,16 +240,16 @@ def thermal_conductivity(
             f"element {table.symbols[poor]} conducts {pure[poor]:g} W/mK, no more than the lattice "
             f"part of {LATTICE_CONDUCTIVITY:g}; the rule holds for metals, leave it out"
         )
-    c = linde_coefficients(table["group"])
-    s = np.asarray(order, dtype=np.float64)
-    disorder = (1 - s**2) * 0.5 * np.einsum("...i,ij,...j->...", x, c, x)
-    resistance = x @ (1 / (pure - LATTICE_CONDUCTIVITY)) + disorder / (LORENZ * TEMPERATURE_K)
-    k: FloatArray = LATTICE_CONDUCTIVITY + 1 / resistance
-    return k
+    return pure - LATTICE_CONDUCTIVITY
+
+
+def linde_resistances(table: ElementTable) -> FloatArray:
+    """Thermal resistance coefficients of the pairs in m K/W, (e, e): Linde's over L T."""
+    coefficients: FloatArray = linde_coefficients(table["group"]) / (LORENZ * TEMPERATURE_K)
+    return coefficients
 
 
 def material_cost(compositions: ArrayLike, table: ElementTable) -> FloatArray:
     """(..., e) atomic fractions -> (...) USD/kg of the elements bought pure."""
-    masses = _fractions(compositions, table) * table["molar_mass_g_per_mol"]
-    cost: FloatArray = (masses @ table["cost_USD_per_kg"]) / masses.sum(-1)
-    return cost
+    x = _fractions(compositions, table)
+    return rules.cost(x, table["molar_mass_g_per_mol"], table["cost_USD_per_kg"])
