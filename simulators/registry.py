@@ -28,6 +28,7 @@ GROUP = "spinodal.simulators"
 BUILT_IN: Mapping[str, str] = {
     "atomistic": "simulators.atomistic:create",
     "composite-chain": "simulators.chain:create",
+    "correlation": "simulators.correlation_simulator:create",
     "measured": "simulators.measured:create",
     "precipitation-strength": "simulators.strength:create",
 }

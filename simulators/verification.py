@@ -14,7 +14,9 @@ from simulators import (
     elemental,
     exact,
     verification_atomistic,
+    verification_gradients,
     verification_phase_field,
+    verification_statistics,
     verification_transport,
 )
 from simulators.bounds import hashin_shtrikman
@@ -36,7 +38,13 @@ Labels = NDArray[np.int64]
 def cases() -> list[Case]:
     """Every case, computed now on the CPU in float64; a few seconds."""
     own = [*_conductivity(), *_elasticity(), *_elements(), *_statistics(), *_chain()]
-    others = (verification_transport, verification_phase_field, verification_atomistic)
+    others = (
+        verification_transport,
+        verification_gradients,
+        verification_statistics,
+        verification_phase_field,
+        verification_atomistic,
+    )
     return own + [case for room in others for case in room.cases()]
 
 

@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from loop.errors import InvalidInputError
+from loop.statistics import two_point_radial
 from simulators.correlation import (
     interface_density,
     mean_chord_length,
     mean_chord_lengths,
+    radial_mean,
     two_point,
 )
 from simulators.verification import checkerboard, stripes
@@ -35,6 +37,58 @@ def test_two_point_counted_pair_by_pair(shape: tuple[int, int], periodic: bool) 
     )
 
 
+@pytest.mark.parametrize("periodic", [True, False])
+@pytest.mark.parametrize("kind", [np.bool_, np.uint8, np.int64])
+def test_pairs_of_indicators_are_counted_exactly(kind: type[np.generic], periodic: bool) -> None:
+    a, b = np.random.default_rng(1).random((2, 7, 6)) < 0.4
+    expected = counted_two_point(a.astype(float), b.astype(float), periodic=periodic)
+    found = two_point(a.astype(kind), b.astype(kind), periodic=periodic)
+    np.testing.assert_array_equal(found, expected)
+    tensor = two_point(torch.as_tensor(a), torch.as_tensor(b), periodic=periodic)
+    np.testing.assert_array_equal(tensor.numpy(), expected)
+
+
+def test_two_point_of_a_large_image_is_a_whole_number_of_pairs() -> None:
+    """At a few lags of 512 x 384 pixels, periodic and not, against shifted images."""
+    a, b = np.random.default_rng(2).random((2, 512, 384)) < 0.3
+    found, inside = two_point(a, b), two_point(a, b, periodic=False)
+    for dy, dx in ((0, 0), (1, 0), (-3, 200), (255, -191)):
+        shifted = np.roll(b, (-dy, -dx), (0, 1))
+        assert found[dy, dx] == (a & shifted).mean()
+        rows = slice(max(0, -dy), 512 - max(0, dy))
+        columns = slice(max(0, -dx), 384 - max(0, dx))
+        assert inside[dy, dx] == (a & shifted)[rows, columns].mean()
+
+
+def test_two_point_of_stripes() -> None:
+    """Width s: S2 falls by r / 2 s across, from 1/2 to 0 at s, and stays along."""
+    s2 = two_point(stripes(32, 4)[0] == 1)
+    np.testing.assert_array_equal(s2[0, :9] * 8, [4, 3, 2, 1, 0, 1, 2, 3, 4])
+    np.testing.assert_array_equal(s2[:, 0], np.full(32, 0.5))
+
+
+def test_two_point_of_independent_pixels() -> None:
+    """phi at 0, phi^2 elsewhere. 4 million pairs a lag, each dependent on two others: the sd of
+    a lag is below sqrt(3 phi^2 / 4e6) = 3.5e-4; six of them over 1,023 lags.
+    """
+    images = np.random.default_rng(3).random((4000, 32, 32)) < 0.4
+    s2 = two_point(images).mean(0)
+    assert s2[0, 0] == images.mean()
+    np.testing.assert_allclose(s2.ravel()[1:], 0.16, atol=2.1e-3)
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (12, 17)])
+def test_radial_mean_is_that_of_micrographs(shape: tuple[int, int]) -> None:
+    images = np.random.default_rng(4).random((3, *shape)) < 0.4
+    _, expected = two_point_radial(images)
+    found = radial_mean(two_point(images, periodic=False), periodic=False)
+    np.testing.assert_allclose(found, expected, atol=1e-13)
+    wrapped = radial_mean(two_point(images))
+    assert wrapped.shape == expected.shape
+    np.testing.assert_allclose(wrapped[:, 0], images.mean((1, 2)))
+    np.testing.assert_allclose(radial_mean(np.ones(shape)), 1.0)
+
+
 def test_two_point_of_a_checkerboard() -> None:
     s2 = two_point((checkerboard(8)[0] == 1).astype(float))
     assert s2[0, 0] == pytest.approx(0.5)  # the area fraction
@@ -56,7 +110,11 @@ def test_two_point_of_batches_and_tensors(random_images: ImageMaker) -> None:
 
 def test_two_point_passes_gradients() -> None:
     field = torch.rand(6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    assert torch.autograd.gradcheck(lambda x: two_point(x), field.requires_grad_())
+
+    def correlation(x: torch.Tensor) -> torch.Tensor:
+        return radial_mean(two_point(x))
+
+    assert torch.autograd.gradcheck(correlation, field.requires_grad_())
 
 
 @pytest.mark.parametrize("phase", [0, 1, 2])
