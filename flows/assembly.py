@@ -10,8 +10,10 @@ from typing import Any
 
 from loop.campaign import Campaign, load_campaign
 from loop.checks import check_outputs, check_targets
+from loop.database import _sqlite_path as sqlite_path
 from loop.ledger import Ledger
 from loop.library import Library
+from loop.made_designs import made_designs
 from loop.protocols import Generator, Progress, silent
 from loop.session import Session
 from loop.summary import LOOP_ARM
@@ -38,7 +40,8 @@ def open_session(
 ) -> Session:
     """Read a campaign and open (or go on with) its run.
 
-    Raises InvalidCampaignError, InvalidInputError or LedgerError, each before anything is written.
+    Raises InvalidCampaignError, InvalidInputError or LedgerError, each before anything is written
+    but for the parts of a library that is made. That takes as long as it takes, once.
     """
     import torch
 
@@ -58,10 +61,11 @@ def open_session(
         timeout_s=named.timeout_s,
         wires=named.wiring,
     )
-    library = Library.load(campaign)
     properties = [name for s in simulators for name in s.outputs]
-    check_outputs(simulators)  # both before a ledger is made for it
+    check_outputs(simulators)  # both before a library or a ledger is made for it
     check_targets(campaign.targets, simulators)
+    place = ledger_url if ledger_url is not None else default_ledger(campaign)
+    library = open_library(campaign, library_folder(place, campaign), progress=progress)
 
     def make(name: str, settings: Mapping[str, Any]) -> Generator:
         return generator_registry.create(
@@ -73,12 +77,13 @@ def open_session(
             settings=settings,
             preset=campaign.generator.preset,
             device=device,
+            simulators=simulators,
         )
 
     generators = {LOOP_ARM: make(campaign.generator.name, campaign.generator.settings)}
     for arm in campaign.loop.control_arms:
         generators[arm] = make(CONTROL_GENERATORS[arm], {})
-    ledger = Ledger.open(ledger_url if ledger_url is not None else default_ledger(campaign))
+    ledger = Ledger.open(place)
     try:
         return Session(
             campaign,
@@ -93,6 +98,31 @@ def open_session(
     except BaseException:
         ledger.close()
         raise
+
+
+def open_library(campaign: Campaign, folder: Path, *, progress: Progress = silent) -> Library:
+    """The campaign's library, read, or made where a simulator is to make it and has not yet.
+
+    ``folder``: where made designs are kept. Raises InvalidCampaignError or InvalidInputError.
+    """
+    if campaign.library is None:
+        return Library.load(campaign)
+    from simulators import library_sources
+
+    source = library_sources.create(
+        campaign.library.source,
+        space=campaign.space,
+        settings=campaign.library.settings,
+        seed=campaign.library.seed,
+        device=campaign.compute.device,
+    )
+    return Library.of_made(campaign, made_designs(source, folder, progress=progress))
+
+
+def library_folder(ledger: str | Path, campaign: Campaign) -> Path:
+    """Where made designs are kept: beside a SQLite ledger, else in the run folder."""
+    path = sqlite_path(ledger)
+    return (path.parent if path is not None else run_folder(campaign)) / "library"
 
 
 def installed_versions() -> dict[str, str]:

@@ -118,16 +118,24 @@ class JointCode:
         features = self.features.transform(images)
         return torch.from_numpy(self.feature_scale.forward(features)).float()
 
+    def compositions_of(self, vectors: Tensor) -> FloatArray | None:
+        """(n, p, e) feasible compositions of coded vectors (n, v); None where there are none."""
+        if self.compositions is None:
+            return None
+        parts = vectors.split(list(self.vector_sizes), dim=1)
+        coded = torch.stack(parts[: len(self.space.phases)], dim=1).cpu().double().numpy()
+        return self.compositions.decode(coded, self.space)
+
     def candidates(
-        self, images: NDArray[np.uint8] | None, vectors: Tensor, origins: Sequence[Origin]
+        self,
+        images: NDArray[np.uint8] | None,
+        compositions: FloatArray | None,
+        vectors: Tensor,
+        origins: Sequence[Origin],
     ) -> list[Candidate]:
-        """Designs of images (n, h, w) and coded vectors (n, v); compositions are feasible."""
+        """Designs of images (n, h, w), compositions (n, p, e) and the process in vectors (n, v)."""
         space = self.space
         parts = vectors.split(list(self.vector_sizes), dim=1)
-        compositions = None
-        if self.compositions is not None:
-            coded = torch.stack(parts[: len(space.phases)], dim=1).cpu().double().numpy()
-            compositions = self.compositions.decode(coded, space)
         process: FloatArray | None = None
         if self.process is not None:
             raw = self.process.inverse(parts[-1].cpu().double().numpy())

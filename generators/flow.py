@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ from generators.networks.autoencoder import Autoencoder
 from generators.networks.dit import PATCH, JointTransformer
 from generators.networks.mlp import VectorFlow
 from generators.requests import draw_requests
+from generators.steering import Bounds, Steered, Steering, steer, values_of
 from generators.training import checkpoint
 from generators.training.flow_matching import (
     FlowSettings,
@@ -41,12 +43,13 @@ from generators.training.rows import drawing_weights, rows_to_encode
 from loop.candidate import Candidate, Origin, Record
 from loop.errors import InvalidCampaignError, InvalidInputError
 from loop.library import Library
-from loop.protocols import Progress, silent
+from loop.protocols import Differentiable, Progress, silent
 from loop.scaling import PropertyScale
 from loop.space import DesignSpace
 from loop.targets import Targets
 
 FloatArray = NDArray[np.float64]
+STEERED_TOGETHER = 64
 
 
 class JointFlow:
@@ -62,7 +65,9 @@ class JointFlow:
         properties: Sequence[str],
         settings: FlowSettings,
         device: str = "cpu",
+        models: Sequence[Differentiable] = (),
     ) -> None:
+        """``models``: simulators whose derivatives guide what is proposed (``steering``)."""
         side = Autoencoder.factor * PATCH
         if space.image_shape is not None and any(length % side for length in space.image_shape):
             raise InvalidCampaignError(
@@ -75,6 +80,7 @@ class JointFlow:
         self.properties = tuple(properties)
         self.settings = settings
         self.device = device
+        self.models = tuple(models)
         self.code: JointCode | None = None
         self.property_scale: PropertyScale | None = None
         self.linear: GaussianVelocity | None = None
@@ -217,9 +223,17 @@ class JointFlow:
 
     @torch.no_grad()
     def generate(
-        self, requests: FloatArray, *, guidance: float, rng: np.random.Generator
+        self,
+        requests: FloatArray,
+        *,
+        guidance: float,
+        rng: np.random.Generator,
+        steering: Steering | None = None,
     ) -> list[Candidate]:
-        """One candidate per row of requested property values (n, k); NaN is not requested."""
+        """One candidate per row of requested property values (n, k); NaN is not requested.
+
+        ``steering``: how the ``models`` guide it, by default as usual; not without any models.
+        """
         network = self.trained_network()
         assert self.property_scale is not None
         assert self.code is not None
@@ -241,21 +255,69 @@ class JointFlow:
         )
         images = None
         if self.code.vae is not None and network.latent_shape is not None:
-            images = self.code.vae.decode(latent.reshape(-1, *network.latent_shape))
+            latent = latent.reshape(-1, *network.latent_shape)
+            images = self.code.vae.decode(latent)
         if self.head is not None:
             context = torch.zeros(len(requests), 0)
             if images is not None:
                 context = self.code.image_context(images)
             noise = torch.randn(vectors.shape, generator=source).to(self.device)
             vectors = self._redraw(self.head, noise, context.to(self.device), y, known, guidance)
-        return self.code.candidates(images, vectors, self._origins(requests, guidance))
+        compositions = self.code.compositions_of(vectors)
+        calls = None
+        if self.models:
+            found = self._steer(requests, latent, compositions, steering or Steering())
+            images, compositions, calls = found.images, found.compositions, found.calls
+        origins = self._origins(requests, guidance, calls)
+        return self.code.candidates(images, compositions, vectors, origins)
 
-    def _origins(self, requests: FloatArray, guidance: float) -> list[Origin]:
-        asked = [
-            {k: float(v) for k, v in zip(self.properties, row, strict=True) if np.isfinite(v)}
-            for row in requests
-        ]
-        return [Origin(self.name, guidance, {"requested": each}) for each in asked]
+    def _origins(
+        self, requests: FloatArray, guidance: float, calls: NDArray[np.int64] | None
+    ) -> list[Origin]:
+        """``calls``: (n,) of the simulators, with gradient."""
+        found = []
+        for i, row in enumerate(requests):
+            asked = zip(self.properties, row, strict=True)
+            details: dict[str, Any] = {
+                "requested": {k: float(v) for k, v in asked if np.isfinite(v)}
+            }
+            if calls is not None:
+                details["simulator_gradients"] = int(calls[i])
+            found.append(Origin(self.name, guidance, details))
+        return found
+
+    def _steer(
+        self,
+        requests: FloatArray,
+        latent: Tensor,
+        compositions: FloatArray | None,
+        steering: Steering,
+    ) -> Steered:
+        """Images and compositions guided by the simulators; 64 designs at a time."""
+        assert self.code is not None
+        assert self.property_scale is not None
+        scales = self.property_scale.slope(np.zeros((1, len(self.properties))))[0]
+        bounds = None
+        if self.code.compositions is not None:
+            low, high = self.space.bound_arrays()
+            bounds = Bounds(low, high, self.code.compositions.std)
+        vae = self.code.vae
+        parts = []
+        for start in range(0, len(requests), STEERED_TOGETHER):
+            rows = slice(start, start + STEERED_TOGETHER)
+            parts.append(
+                steer(
+                    values_of(self.models, self.properties),
+                    requests[rows],
+                    scales,
+                    latents=None if vae is None else latent[rows],
+                    decode=None if vae is None else vae.logits,
+                    compositions=None if compositions is None else compositions[rows],
+                    bounds=bounds,
+                    settings=steering,
+                )
+            )
+        return Steered.join(parts)
 
     def _redraw(
         self,

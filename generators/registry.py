@@ -16,7 +16,7 @@ from generators.training.flow_matching import FlowSettings
 from generators.vae import VAESettings
 from loop.errors import InvalidCampaignError, SpinodalError, unknown_name
 from loop.library import Library
-from loop.protocols import Generator
+from loop.protocols import Differentiable, Generator, Simulator
 from loop.space import DesignSpace
 from loop.targets import Targets
 
@@ -121,8 +121,23 @@ def _joint_flow(
     settings: Mapping[str, Any],
     preset: str,
     device: str,
+    simulators: Sequence[Simulator],
 ) -> Generator:
-    return JointFlow(space, library, targets, properties, _flow_settings(preset, settings), device)
+    given = dict(settings)
+    guided = given.pop("simulator_guidance", False)
+    if not isinstance(guided, bool):
+        raise InvalidCampaignError(
+            f"generator.settings.simulator_guidance is {guided!r}; expected true or false"
+        )
+    models = [s for s in simulators if isinstance(s, Differentiable)] if guided else []
+    if guided and not models:
+        raise InvalidCampaignError(
+            "generator.settings.simulator_guidance is on, but none of the simulators has "
+            f"derivatives ({', '.join(s.name for s in simulators) or 'there are none'}); turn it "
+            "off or use composite-chain"
+        )
+    flow = _flow_settings(preset, given)
+    return JointFlow(space, library, targets, properties, flow, device, models)
 
 
 def _library(*, library: Library, settings: Mapping[str, Any], **_: Any) -> Generator:
@@ -171,14 +186,18 @@ def create(
     settings: Mapping[str, Any] | None = None,
     preset: str = "cpu",
     device: str = "cpu",
+    simulators: Sequence[Simulator] = (),
 ) -> Generator:
     """An untrained generator.
 
+    ``simulators``: those of the campaign, of which a built-in one may use the derivatives.
     Raises InvalidCampaignError for an unknown name or setting, a plug-in that cannot be loaded
     and a device that is not there.
     """
     check_device(device)
-    factory = BUILT_IN.get(name) or _third_party(name)
+    own = BUILT_IN.get(name)
+    more = {} if own is None else {"simulators": tuple(simulators)}
+    factory = own or _third_party(name)
     return factory(
         space=space,
         library=library,
@@ -187,6 +206,7 @@ def create(
         settings=settings or {},
         preset=preset,
         device=device,
+        **more,
     )
 
 

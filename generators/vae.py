@@ -134,6 +134,11 @@ class ImageVAE:
                 parts.append(self.network.decode_labels(raw).cpu())
         return torch.cat(parts).numpy()
 
+    def logits(self, latents: Tensor) -> Tensor:
+        """Standardised latents (n, c, h/8, w/8) -> logits (n, p, h, w), float32, with gradient."""
+        raw = latents.to(self.device) * self.std + self.mean
+        return torch.cat([self.network.decode(chunk) for chunk in raw.split(CHUNK)]).float()
+
     def reconstruction_error(self, labels: NDArray[np.uint8]) -> float:
         """Fraction of pixels whose label changes on the way through the latent."""
         back = self.decode(self.encode(torch.from_numpy(labels)))

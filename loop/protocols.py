@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
 from loop.candidate import Candidate, Outcome, Record
 from loop.targets import Targets
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Progress(Protocol):
@@ -48,9 +51,14 @@ class Simulator(Protocol):
     name: str
     version: str
     outputs: Mapping[str, str]  # property name -> unit
+    # ``fidelity``: "simulated" or "measured"; without that attribute it is simulated.
 
     def evaluate(self, candidates: Sequence[Candidate]) -> list[Outcome]:
-        """One outcome per candidate, same order, same length, input unchanged."""
+        """One outcome per candidate, same order, same length, input unchanged.
+
+        ``pending`` where it cannot be known yet: the candidate is handed in again when the
+        campaign is resumed.
+        """
         ...
 
 
@@ -63,3 +71,22 @@ class Limited(Protocol):
     """
 
     limits: Mapping[str, tuple[float, float]]  # property name -> (least, greatest)
+
+
+@runtime_checkable
+class Differentiable(Protocol):
+    """What a simulator may offer besides: its outputs as functions that can be differentiated.
+
+    Generation can then be guided by the simulator itself.
+    """
+
+    def properties_of(
+        self, fields: Tensor | None, compositions: Tensor | None
+    ) -> Mapping[str, Tensor]:
+        """Outputs (n,) of n designs, those that can be differentiated.
+
+        ``fields``: (n, p, h, w) shares of the phases in each pixel, >= 0 with sum 1 (0 or 1 in a
+        label image, whose values are then those of ``evaluate``). ``compositions``: (n, p, e).
+        Either may be absent. float64; gradients flow back to both.
+        """
+        ...

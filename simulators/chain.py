@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from loop.candidate import Candidate, Outcome
 from loop.errors import InvalidInputError
@@ -31,6 +32,7 @@ from simulators.chain_settings import (
     Settings,
     parse_settings,
 )
+from simulators.chain_tensors import ChainTensors
 from simulators.conductivity import Conductivity, effective_conductivity
 from simulators.correlation import interface_density, mean_chord_length
 from simulators.elasticity import Stiffness, effective_stiffness, youngs_modulus
@@ -127,6 +129,21 @@ class CompositeChain:
             found = self._homogenise(np.stack(images), PhaseProperties.stack(properties))
             outcomes.update(zip(positions, found, strict=True))
         return [outcomes[position] for position in range(len(candidates))]
+
+    def properties_of(
+        self, fields: Tensor | None, compositions: Tensor | None
+    ) -> Mapping[str, Tensor]:
+        """The outputs with gradients; see ``loop.protocols.Differentiable``.
+
+        Raises InvalidInputError when it was made to be given inputs, or designs lack what the
+        outputs need.
+        """
+        if self.inputs:
+            raise InvalidInputError(
+                f"{NAME} is given {', '.join(self.inputs)} by other simulators, whose derivatives "
+                "are not known"
+            )
+        return ChainTensors(self.phases).properties_of(fields, compositions)
 
     def _check(self, candidate: Candidate) -> None:
         """InvalidInputError when the candidate lacks what the outputs need."""

@@ -92,7 +92,7 @@ class PhaseModel:
         if self.rules:
             found = self._from_compositions(self._compositions(candidate), self.order)
         ones = np.ones(len(self.space.phases))
-        given = {name: self._given(name) for name in (DENSITY, CONDUCTIVITY, COST)}
+        given = {name: self.given(name) for name in (DENSITY, CONDUCTIVITY, COST)}
         merged = {
             name: np.where(np.isnan(given[name]), found.get(name, ones), given[name])
             for name in given
@@ -111,13 +111,14 @@ class PhaseModel:
             cost=merged[COST],
         )
 
-    def _given(self, property_: str) -> FloatArray:
+    def given(self, property_: str) -> FloatArray:
+        """What the settings give of a property, (p,); nan where they do not."""
         values = [self.settings.given(phase, property_) for phase in self.space.phases]
         return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
     def given_moduli(self) -> tuple[FloatArray, FloatArray]:
         """Bulk and shear moduli that the settings give, (p,) each; nan where they do not."""
-        young, poisson = self._given(MODULUS), self._given("poissons_ratio")
+        young, poisson = self.given(MODULUS), self.given("poissons_ratio")
         return young / (3 * (1 - 2 * poisson)), young / (2 * (1 + poisson))
 
     def _from_compositions(
