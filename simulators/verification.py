@@ -17,6 +17,7 @@ from simulators import (
     verification_gradients,
     verification_phase_field,
     verification_statistics,
+    verification_thermodynamics,
     verification_transport,
 )
 from simulators.bounds import hashin_shtrikman
@@ -42,6 +43,7 @@ def cases() -> list[Case]:
         verification_transport,
         verification_gradients,
         verification_statistics,
+        verification_thermodynamics,
         verification_phase_field,
         verification_atomistic,
     )
