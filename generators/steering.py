@@ -30,6 +30,7 @@ from loop.protocols import Differentiable
 FloatArray = NDArray[np.float64]
 Values = Callable[[Tensor | None, Tensor | None], Tensor]  # fields, compositions -> (n, k)
 DAMPING = tuple(10.0 ** -np.arange(8, -3, -1.0))  # from Gauss-Newton to steepest descent
+SOFTNESS = 2.0  # temperature of the probabilities that labels stand for, backwards
 SHRINK = 0.25  # of the reach after a step that made it worse
 
 
@@ -37,13 +38,15 @@ SHRINK = 0.25  # of the reach after a step that made it worse
 class Steering:
     """``image_steps``, ``composition_steps``: simulator calls with gradient per design, at most.
 
-    ``reach``: length of the longest step, in standard deviations of the data (root of the sum of
-    squares over the coordinates). ``close``: relative error in every property that is near enough.
+    ``image_reach``, ``composition_reach``: length of the longest step, in standard deviations of
+    the data (root of the sum of squares over the coordinates: about 30 lies between two images).
+    ``close``: relative error in every property that is near enough.
     """
 
-    image_steps: int = 4
+    image_steps: int = 6
     composition_steps: int = 4
-    reach: float = 6.0
+    image_reach: float = 12.0
+    composition_reach: float = 6.0
     close: float = 2e-4
 
 
@@ -141,14 +144,17 @@ def values_of(models: Sequence[Differentiable], properties: Sequence[str]) -> Va
 
 def _one_hot(logits: Tensor) -> tuple[Tensor, Tensor]:
     """Labels as fields (n, p, h, w) of 0 and 1, and the same with the probabilities' gradient."""
-    probability = logits.float().softmax(1)
+    probability = (logits.float() / SOFTNESS).softmax(1)
     hard = functional.one_hot(logits.argmax(1), logits.shape[1]).permute(0, 3, 1, 2).float()
     # The difference is exactly zero, so the values are the labels'.
     return hard, hard + (probability - probability.detach())
 
 
 def residuals(found: Tensor, requests: Tensor, scales: Tensor) -> Tensor:
-    """(n, k) requested less found, over the scales; 0 where nothing is asked or known."""
+    """(n, k) requested less found, over the scales; 0 where nothing is asked or known.
+
+    Infinite where a property is, as the chord length of a phase without an end.
+    """
     return torch.where(torch.isnan(requests - found), 0.0, (requests - found) / scales)
 
 
@@ -157,6 +163,10 @@ def damped_step(jacobian: Tensor, residual: Tensor, reach: Tensor) -> Tensor:
 
     J: (n, k, m), r: (n, k). d = J' (J J' + a tr(J J')/k)^-1 r with the least a of ``DAMPING``.
     """
+    # What is not finite has no slope to follow; the other properties still have.
+    known = torch.isfinite(residual) & torch.isfinite(jacobian).all(2)
+    jacobian = torch.where(known[..., None], jacobian, 0.0)
+    residual = torch.where(known, residual, 0.0)
     gram = jacobian @ jacobian.transpose(1, 2)
     k = gram.shape[1]
     size = gram.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-30)
@@ -191,9 +201,9 @@ def _jacobian(found: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
 class _Search:
     """Best state so far of n designs, and which of them go on."""
 
-    def __init__(self, n: int, settings: Steering) -> None:
+    def __init__(self, n: int, reach: float) -> None:
         self.merit = torch.full((n,), torch.inf, dtype=torch.float64)
-        self.reach = torch.full((n,), settings.reach, dtype=torch.float64)
+        self.reach = torch.full((n,), reach, dtype=torch.float64)
         self.active = torch.ones(n, dtype=torch.bool)
         self.calls = np.zeros(n, dtype=np.int64)
 
@@ -238,7 +248,7 @@ def _steer_images(
     """Best labels (n, p, h, w), compositions, calls after steps of latents and compositions."""
     n = len(requests)
     wanted, unit = torch.from_numpy(requests), torch.from_numpy(scales)
-    search = _Search(n, settings)
+    search = _Search(n, settings.image_reach)
     latents = latents.detach()
     best_z, best_x = latents.clone(), None if x is None else torch.from_numpy(x)
     trial_z, trial_x = best_z.clone(), None if best_x is None else best_x.clone()
@@ -301,7 +311,7 @@ def _steer_compositions(
 ) -> tuple[FloatArray, NDArray[np.int64]]:
     """Best compositions (n, p, e) and calls after steps at fixed images."""
     wanted, unit = torch.from_numpy(requests), torch.from_numpy(scales)
-    search = _Search(len(x), settings)
+    search = _Search(len(x), settings.composition_reach)
     best = torch.from_numpy(x.copy())
     trial = best.clone()
     k = requests.shape[1]

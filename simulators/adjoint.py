@@ -75,7 +75,7 @@ def conductivity_of_field(
         resistive, second = thomson_energies(inverse(field), effort)
         lower = torch.linalg.inv(resistive)
         converged = first & second
-    return FieldConductivity(_GeometricMean.apply(lower, upper), lower, upper, converged)
+    return FieldConductivity(GeometricMean.apply(lower, upper), lower, upper, converged)
 
 
 def conductivity_of_phases(
@@ -129,7 +129,7 @@ def _checked_field(k: Tensor) -> Field:
     return to_field(k.double())
 
 
-class _GeometricMean(torch.autograd.Function):
+class GeometricMean(torch.autograd.Function):
     """A # B of (n, m, m); its adjoint solves the Sylvester equation of X A^-1 X = B."""
 
     @staticmethod

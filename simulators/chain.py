@@ -213,6 +213,7 @@ class CompositeChain:
                 tolerance=settings.tolerance,
                 max_iterations=settings.max_iterations,
                 device=self.device,
+                lower=settings.modulus_bound,
             )
             solves.append(("elasticity", c))
             tables[MODULUS] = c.youngs.mean(1)

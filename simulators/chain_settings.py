@@ -9,6 +9,8 @@ phase_properties  phase -> properties that replace what its composition would gi
                   material_cost_USD_per_kg
 element_data      element -> data that pymatgen lacks or has wrong (``elemental.DATA``)
 tolerance         relative error that stopping a solver early may leave; default 1e-6
+modulus_bound     lower bound of the Young's modulus: "reuss" (default: uniform stress, at no cost,
+                  wide) or "energy" (least complementary energy, narrow, three times the solve)
 max_iterations    of a solve; reaching it fails the candidate; default 2000
 
 Inputs that other simulators may give it (``wiring``), per phase: PHASE.density_g_per_cm3,
@@ -21,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -86,6 +88,7 @@ class _Table(BaseModel):
     element_data: dict[str, dict[str, float]] = Field(default_factory=dict)
     tolerance: float = Field(default=TOLERANCE, gt=0, le=0.1)
     max_iterations: int = Field(default=MAX_ITERATIONS, ge=1)
+    modulus_bound: Literal["reuss", "energy"] = "reuss"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,7 @@ class Settings:
     element_data: Mapping[str, Mapping[str, float]]
     tolerance: float
     max_iterations: int
+    modulus_bound: Literal["reuss", "energy"] = "reuss"
     wired: frozenset[str] = frozenset()
 
     @property
@@ -130,7 +134,8 @@ class Settings:
             "element_data": {symbol: dict(data) for symbol, data in self.element_data.items()},
             "tolerance": self.tolerance,
             "max_iterations": self.max_iterations,
-            # Only where there are some: versions without any stay what they were.
+            # Only where they are not as they always were: other versions stay what they were.
+            **({"modulus_bound": self.modulus_bound} if self.modulus_bound != "reuss" else {}),
             **({"wired": sorted(self.wired)} if self.wired else {}),
         }
 
@@ -211,6 +216,7 @@ def parse_settings(
         element_data=table.element_data,
         tolerance=table.tolerance,
         max_iterations=table.max_iterations,
+        modulus_bound=table.modulus_bound,
         wired=frozenset(wired),
     )
 

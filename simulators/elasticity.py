@@ -9,8 +9,8 @@ tension lets the body contract along z too, and in a uniform body E comes out an
 
 Lower bound: uniform stress (Reuss), 1/E* <= mean of 1/E, at no cost: narrow for similar phases,
 wide for a hard and a soft one. On request that of ``stiffness``, the least complementary energy of
-stresses in equilibrium on the same grid, which takes some three times the work of the estimate and
-closes on it with finer grids. Anisotropic phases, shear along z and voxel images: ``stiffness``.
+stresses in equilibrium on the same grid, which takes three to four times the work of the estimate
+and closes on it with finer grids. Anisotropic phases, shear along z and voxels: ``stiffness``.
 
 Discretisation: bilinear elements, all terms integrated exactly (``grid``), hence no hourglass
 modes; solver: conjugate gradients preconditioned by the Green operator of a homogeneous medium on

@@ -14,6 +14,7 @@ from simulators import (
     elemental,
     exact,
     verification_atomistic,
+    verification_elasticity,
     verification_gradients,
     verification_phase_field,
     verification_statistics,
@@ -41,6 +42,7 @@ def cases() -> list[Case]:
     own = [*_conductivity(), *_elasticity(), *_elements(), *_statistics(), *_chain()]
     others = (
         verification_transport,
+        verification_elasticity,
         verification_gradients,
         verification_statistics,
         verification_thermodynamics,

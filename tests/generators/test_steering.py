@@ -71,7 +71,7 @@ def test_compositions_meet_the_request(curvature: float) -> None:
         decode=None,
         compositions=x,
         bounds=bounds(),
-        settings=Steering(composition_steps=6, close=1e-9, reach=20.0),
+        settings=Steering(composition_steps=6, close=1e-9, composition_reach=20.0),
     )
     assert found.compositions is not None
     reached = values(None, torch.from_numpy(found.compositions)).numpy()
@@ -97,7 +97,7 @@ def test_the_change_is_the_least_one() -> None:
         decode=None,
         compositions=x,
         bounds=bounds(),
-        settings=Steering(close=1e-12, reach=100.0),
+        settings=Steering(close=1e-12, composition_reach=100.0),
     )
     assert found.compositions is not None
     sums = np.kron(np.eye(P), np.ones(E))
@@ -123,7 +123,7 @@ def test_bounds_hold_and_absent_stays_absent() -> None:
         decode=None,
         compositions=x,
         bounds=limits,
-        settings=Steering(reach=30.0),
+        settings=Steering(composition_reach=30.0),
     )
     assert found.compositions is not None
     assert np.all(found.compositions[x == 0] == 0)

@@ -381,3 +381,18 @@ def test_image_only_campaigns_do_without_pymatgen() -> None:
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_narrower_bound_of_the_modulus_on_request(random_images: ImageMaker) -> None:
+    """By complementary energy it is the narrower one, and the value stays as it is."""
+    designs = composites(random_images(3, (24, 24)))
+    modulus = "youngs_modulus_GPa"
+    settings: dict[str, Any] = {"phase_properties": COMPOSITE, "outputs": [modulus]}
+    wide = create("composite-chain", space=composite(), settings=settings)
+    narrow = create(
+        "composite-chain", space=composite(), settings={**settings, "modulus_bound": "energy"}
+    )
+    assert wide.version != narrow.version
+    for a, b in zip(wide.evaluate(designs), narrow.evaluate(designs), strict=True):
+        assert a.values == b.values
+        assert a.bounds[modulus][0] < b.bounds[modulus][0] <= b.values[modulus]
