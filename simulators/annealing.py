@@ -147,8 +147,10 @@ def anneal(
     rate = speeds.max(1)  # time is counted in spacing^2 / D of the fastest
     relative = speeds / rate[:, None]
     uniform = darken_mobility(x, relative)
-    for i in range(n):
-        _check_resolution(energy.take(np.array([i])), x[i], stiff[i], uniform[i], spacing_m)
+    alloys = [(x[i].tobytes(), float(t[i])) for i in range(n)]  # often the same with other seeds
+    firsts = {alloy: i for i, alloy in reversed(list(enumerate(alloys)))}
+    for i in firsts.values():
+        check_resolution(material, x[i], float(t[i]), spacing_m)
     start = np.stack([_noisy(x[i], shape, fluctuation, seeds[i]) for i in range(n)])
     done = evolve(
         start,
@@ -163,7 +165,8 @@ def anneal(
     )
     fields = done.fields[:, 0].astype(np.float64)
     fractions = np.concatenate((1 - fields.sum(1, keepdims=True), fields), axis=1)
-    rest = tuple(equilibrium(solution, x[i], float(t[i])) for i in range(n))
+    states = {own: equilibrium(solution, x[i], own[1]) for own, i in firsts.items()}
+    rest = tuple(states[own] for own in alloys)
     return Microstructures(
         fractions=fractions,
         labels=np.stack([_labels(f, r.compositions) for f, r in zip(fractions, rest, strict=True)]),
@@ -181,18 +184,31 @@ def _vector(name: str, given: ArrayLike, n: int) -> FloatArray:
     return np.array(np.broadcast_to(values, (n,)))
 
 
-def _check_resolution(
-    energy: SolutionEnergy, x: FloatArray, stiff: FloatArray, mobility: FloatArray, spacing: float
-) -> None:
-    mean = torch.as_tensor(x[1:]).reshape(1, -1, 1, 1)
-    curvature = energy.hessian(mean)[0, :, :, 0, 0].numpy()
-    wavelength = fastest_wavelength(curvature, stiff, mobility)
+def check_resolution(
+    material: Material, composition: ArrayLike, temperature_K: float, spacing_m: float
+) -> float:
+    """Wavelength, px, that grows fastest in one alloy (c,) held at a temperature; inf: none grows.
+
+    Raises InvalidInputError where pixels of ``spacing_m`` are too coarse for it.
+    """
+    x, t = material.solution.checked(composition, temperature_K)
+    rt, temperature = GAS_CONSTANT * float(t), float(t)
+    count = len(material.solution.elements) - 1
+    stiff = checked_matrices(
+        "gradient_energy", material.gradient_energy_J_m2_per_mol, 1, count, definite=True
+    )[0] / (rt * spacing_m**2)
+    mean = torch.as_tensor(np.array(x[1:])).reshape(1, -1, 1, 1)
+    curvature = SolutionEnergy(material.solution, [temperature]).hessian(mean)[0, :, :, 0, 0]
+    speeds = material.diffusivities(temperature)
+    mobility = darken_mobility(x, speeds / speeds.max())
+    wavelength = fastest_wavelength(curvature.numpy(), stiff, mobility)
     if wavelength < LEAST_WAVELENGTH:
         raise InvalidInputError(
-            f"spacing_m is {spacing:g}, but the waves that grow fastest are {wavelength:.1f} "
+            f"spacing_m is {spacing_m:g}, but the waves that grow fastest are {wavelength:.1f} "
             f"pixels long; expected at least {LEAST_WAVELENGTH:g}, take a spacing of "
-            f"{spacing * wavelength / LEAST_WAVELENGTH:.3g} m or finer"
+            f"{spacing_m * wavelength / LEAST_WAVELENGTH:.3g} m or finer"
         )
+    return wavelength
 
 
 def _noisy(x: FloatArray, shape: tuple[int, int], fluctuation: float, seed: int) -> FloatArray:

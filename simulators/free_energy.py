@@ -65,6 +65,9 @@ class Mobility(Protocol):
     def evaluate(self, c: Tensor) -> Tensor:
         """(n, m, h, w) -> symmetric, nowhere negative definite, (n, m, m, h, w)."""
 
+    def flux(self, c: Tensor, slopes: Tensor) -> Tensor:
+        """``evaluate(c)`` times the (n, m, h, w) slopes."""
+
 
 class PolynomialEnergy:
     """f(c) = sum_k a_k (c - centre)^k for binaries (m = 1).
@@ -84,7 +87,18 @@ class PolynomialEnergy:
         self.components = 1
         self.centre = centre
         self._table = table
-        self._columns = [torch.as_tensor(column) for column in np.atleast_2d(table).T]
+        self._place(torch.device("cpu"), torch.float64)
+
+    def _place(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Coefficients of f, f' and f''."""
+        table = np.atleast_2d(self._table)
+        self._derivatives = []
+        for _ in range(3):
+            columns = [
+                torch.as_tensor(np.array(own), device=device, dtype=dtype) for own in table.T
+            ]
+            self._derivatives.append([column.reshape(-1, 1, 1, 1) for column in columns])
+            table = table[:, 1:] * np.arange(1, table.shape[1])
 
     @staticmethod
     def double_well(barrier: float, low: float, high: float) -> PolynomialEnergy:
@@ -100,30 +114,25 @@ class PolynomialEnergy:
         return PolynomialEnergy(self._table[index], self.centre)
 
     def on(self, device: torch.device, dtype: torch.dtype) -> PolynomialEnergy:
-        moved = PolynomialEnergy(self._table, self.centre)
-        moved._columns = [
-            column.to(device=device, dtype=dtype).reshape(-1, 1, 1, 1) for column in self._columns
-        ]
+        moved = copy(self)
+        moved._place(device, dtype)
         return moved
-
-    def _horner(self, u: Tensor, factors: list[float]) -> Tensor:
-        """sum_k factors[k] a_(k + d) u^k, d the number of derivatives taken."""
-        start = len(self._columns) - len(factors)
-        total = torch.zeros_like(u)
-        for factor, column in zip(reversed(factors), reversed(self._columns[start:]), strict=True):
-            total = total.mul_(u).add_(factor * column)
-        return total
 
     def evaluate(self, c: Tensor) -> tuple[Tensor, Tensor]:
         u = c - self.centre
-        degree = len(self._columns) - 1
-        density = self._horner(u, [1.0] * (degree + 1))
-        return density[:, 0], self._horner(u, [k + 1.0 for k in range(degree)])
+        return _horner(u, self._derivatives[0])[:, 0], _horner(u, self._derivatives[1])
 
     def hessian(self, c: Tensor) -> Tensor:
-        degree = len(self._columns) - 1
-        factors = [(k + 1.0) * (k + 2.0) for k in range(degree - 1)]
-        return self._horner(c - self.centre, factors)[:, None]
+        return _horner(c - self.centre, self._derivatives[2])[:, None]
+
+
+def _horner(u: Tensor, coefficients: list[Tensor]) -> Tensor:
+    if len(coefficients) == 1:
+        return coefficients[0].expand_as(u)
+    total = torch.addcmul(coefficients[-2], u, coefficients[-1])
+    for coefficient in reversed(coefficients[:-2]):
+        total.mul_(u).add_(coefficient)
+    return total
 
 
 class SolutionEnergy:
@@ -173,10 +182,17 @@ class SolutionEnergy:
 
         t, unit = self._temperature, self._unit
         self._ideal = column(GAS_CONSTANT * t / unit)
-        self._terms: dict[Pair, list[Tensor]] = {
-            pair: [column((a + b * t) / unit) for a, b in own]
-            for pair, own in self.solution.pair_terms().items()
-        }
+        count = self.components + 1
+        # x_i x_j L^0_ij and x_i g_i together, 1/2 x P x + g x, whose slopes are linear.
+        regular = np.zeros((count, count, len(t)))
+        self._terms: dict[Pair, list[Tensor]] = {}
+        for (i, j), own in self.solution.pair_terms().items():
+            values = [(a + b * t) / unit for a, b in own]
+            if values:
+                regular[i, j] = regular[j, i] = values[0]
+            if len(values) > 1:
+                self._terms[i, j] = [column(np.zeros(len(t))), *map(column, values[1:])]
+        self._regular = [[column(value) for value in row] for row in regular]
         self._pure = [column((a + b * t) / unit) for a, b in self.solution.reference_terms()]
 
     def take(self, index: NDArray[np.int64]) -> SolutionEnergy:
@@ -187,32 +203,55 @@ class SolutionEnergy:
             floor=self.floor,
         )
 
-    def _parts(self, c: Tensor) -> list[Tensor]:
-        return [1 - c.sum(1), *c.unbind(1)]
-
     def evaluate(self, c: Tensor) -> tuple[Tensor, Tensor]:
-        parts = self._parts(c)
-        density = excess(parts, self._terms)
-        slopes = excess_gradient(parts, self._terms)
-        for i, (x, pure) in enumerate(zip(parts, self._pure, strict=True)):
-            y = x.clamp(min=self.floor)
-            log, beyond = torch.log(y), x - y
-            ideal = y * log + beyond * (log + 1 + 0.5 * beyond / y)
-            density = density + pure * x + self._ideal * ideal
-            slopes[i] = slopes[i] + pure + self._ideal * (log + 1 + beyond / y)
-        return density, torch.stack([slope - slopes[0] for slope in slopes[1:]], dim=1)
+        x = _all_fractions(c)
+        parts = x.unbind(1)
+        slopes = torch.empty_like(x)
+        for i, own in enumerate(self._regular):
+            slope = slopes[:, i]
+            torch.mul(parts[0], own[0], out=slope)
+            for part, factor in zip(parts[1:], own[1:], strict=True):
+                slope.addcmul_(part, factor)
+        density = 0.5 * (x * slopes).sum(1)
+        for i, pure in enumerate(self._pure):
+            slopes[:, i] += pure
+            density.addcmul_(parts[i], pure)
+        if self._terms:
+            density += excess(parts, self._terms)
+            for slope, more in zip(
+                slopes.unbind(1), excess_gradient(parts, self._terms), strict=True
+            ):
+                slope += more
+        # x ln y + y (r^2 - 1) / 2 with y the fraction, or the floor, and r = x / y.
+        y = x.clamp(min=self.floor)
+        log, ratio = torch.log(y), x / y
+        ideal = self._ideal[:, None]
+        slopes.addcmul_(log + ratio, ideal)
+        beyond = (ratio * ratio).sub_(1).mul_(y).mul_(0.5)
+        density.addcmul_(beyond.addcmul_(x, log).sum(1), self._ideal)
+        return density, slopes[:, 1:] - slopes[:, :1]
 
     def hessian(self, c: Tensor) -> Tensor:
-        parts = self._parts(c)
-        h = excess_hessian(parts, self._terms)
-        for i, x in enumerate(parts):
-            h[i][i] = h[i][i] + self._ideal / x.clamp(min=self.floor)
+        x = _all_fractions(c)
+        parts = x.unbind(1)
         count = len(parts)
+        h = excess_hessian(parts, self._terms)
+        for i in range(count):
+            for j in range(count):
+                h[i][j] = h[i][j] + self._regular[i][j]
+        diagonal = self._ideal[:, None] / x.clamp(min=self.floor)
+        for i in range(count):
+            h[i][i] = h[i][i] + diagonal[:, i]
         rows = [
             torch.stack([h[i][j] - h[i][0] - h[0][j] + h[0][0] for j in range(1, count)], dim=1)
             for i in range(1, count)
         ]
         return torch.stack(rows, dim=1)
+
+
+def _all_fractions(c: Tensor) -> Tensor:
+    """(n, m, h, w) with the dependent fraction first, (n, m + 1, h, w)."""
+    return torch.cat((1 - c.sum(1, keepdim=True), c), dim=1)
 
 
 def darken_mobility(x: ArrayLike, diffusivities: ArrayLike) -> NDArray[np.float64]:
@@ -243,29 +282,41 @@ class DarkenMobility:
             )
         self.size = len(table)
         self._table = table
-        self._columns = [torch.as_tensor(column).reshape(-1, 1, 1) for column in table.T]
+        self._diffusivities = torch.as_tensor(table)[..., None, None]
 
     def take(self, index: NDArray[np.int64]) -> DarkenMobility:
         return DarkenMobility(self._table[index])
 
     def on(self, device: torch.device, dtype: torch.dtype) -> DarkenMobility:
         moved = DarkenMobility(self._table)
-        moved._columns = [column.to(device=device, dtype=dtype) for column in self._columns]
+        moved._diffusivities = self._diffusivities.to(device=device, dtype=dtype)
         return moved
 
-    def evaluate(self, c: Tensor) -> Tensor:
+    def _weights(self, c: Tensor) -> tuple[Tensor, Tensor]:
+        """Fractions x and x D of all elements, (n, m + 1, h, w) each."""
         # An overshoot below 0 would make the mobility negative.
-        x = torch.cat((1 - c.sum(1, keepdim=True), c), dim=1).clamp(min=0.0)
-        x = x / x.sum(1, keepdim=True)
-        weights = [own * d for own, d in zip(x.unbind(1), self._columns, strict=True)]
-        drift = torch.stack(weights, dim=0).sum(0)
-        count = len(weights)
+        x = _all_fractions(c).clamp_(min=0.0)
+        x /= x.sum(1, keepdim=True)
+        return x, x * self._diffusivities
+
+    def evaluate(self, c: Tensor) -> Tensor:
+        x, weights = self._weights(c)
+        drift = weights.sum(1)
+        count = x.shape[1]
         rows = []
         for k in range(1, count):
             row = [
-                x[:, k] * x[:, j] * drift - x[:, k] * weights[j] - x[:, j] * weights[k]
+                x[:, k] * x[:, j] * drift - x[:, k] * weights[:, j] - x[:, j] * weights[:, k]
                 for j in range(1, count)
             ]
-            row[k - 1] = row[k - 1] + weights[k]
+            row[k - 1] = row[k - 1] + weights[:, k]
             rows.append(torch.stack(row, dim=1))
         return torch.stack(rows, dim=1)
+
+    def flux(self, c: Tensor, slopes: Tensor) -> Tensor:
+        """By the products that make the mobility, never the matrix."""
+        x, weights = self._weights(c)
+        mean = (x[:, 1:] * slopes).sum(1, keepdim=True)
+        fluxes = weights[:, 1:] * (slopes - mean)
+        drift = fluxes.sum(1, keepdim=True).addcmul_(weights[:, :1], mean, value=-1)
+        return fluxes.addcmul_(x[:, 1:], drift, value=-1)

@@ -7,11 +7,13 @@ periodic in two dimensions, m independent fractions. Space: Fourier collocation;
 flow descends the discrete energy and keeps every mean. M and K are brought to diagonal form
 together, so the stiff part is a number per mode and fraction; s K, which bounds the curvature of
 f, is added to the stiff part and taken off the rest. Time: the stiff part exactly, the rest as a
-line through two values (exponential Adams-Bashforth, second order), one evaluation a step. Each
-system has its own step, from the change of slope that the line missed; s follows the field. A step
-after which the energy were higher is not taken but repeated, shorter, with the rest held constant:
-that first-order scheme cannot raise the energy where s is at least half the curvature met, whatever
-the step (constant mobility), because it gives dE <= -(s + k^2)|d|^2 + (f'' + k^2)|d|^2 / 2.
+line or a parabola through its last values (exponential Adams-Bashforth, second or third order,
+whichever allows the longer step; second where the mobility varies), one evaluation a step. Each
+system has its own step, from the change that one value more would have made; s follows the field
+every few steps. A step after which the energy were higher is not taken but repeated, shorter, with
+the rest held constant: that first-order scheme cannot raise the energy where s is at least half
+the curvature met, whatever the step (constant mobility), because it gives
+dE <= -(s + k^2)|d|^2 + (f'' + k^2)|d|^2 / 2.
 
 Sources: J. W. Cahn and J. E. Hilliard, J. Chem. Phys. 28, 258 (1958); S. M. Cox and P. C. Matthews,
 J. Comput. Phys. 176, 430 (2002) (exponential time differencing); L. Ju, J. Zhang, L. Zhu and Q. Du,
@@ -35,7 +37,8 @@ from numpy.typing import ArrayLike, NDArray
 from loop.errors import InvalidInputError
 from simulators.fields import VALUES_CPU, VALUES_GPU, one_thread
 from simulators.free_energy import FreeEnergy, Mobility
-from simulators.spectral_flow import Flow, advance
+from simulators.spectral_flow import Flow
+from simulators.spectral_step import advance
 
 FloatArray = NDArray[np.float64]
 

@@ -1,8 +1,9 @@
-"""The discrete Cahn-Hilliard flow and one step of it, for ``phase_field``.
+"""The discrete Cahn-Hilliard flow that ``phase_field`` follows; ``spectral_step`` takes its steps.
 
 Coordinates: c = A d with A^T K A = 1 and A^-1 M A^-T = diag(rates), so that in Fourier space every
 component of d has the stiff part -rates k^2 (s + k^2). States stay in Fourier space; the mean of
-every fraction is the zeroth mode, which no term touches.
+every fraction is the zeroth mode, which no term touches. Spectra are (n, m, h, w // 2 + 1, 2), the
+last axis the real and the imaginary part: every factor is real, and real products are faster.
 """
 
 from __future__ import annotations
@@ -20,57 +21,56 @@ from simulators.free_energy import FreeEnergy, Mobility
 
 FloatArray = NDArray[np.float64]
 
-STABILISATION = 0.75  # of the greatest curvature; see ``advance``
-NEGLIGIBLE = 1e-5  # root mean square change of a fraction in one step that is none
-GREATEST, LEAST, SAFETY = 1.2, 0.2, 0.8  # of one step over the one before
-ROUNDING = 4.0  # units in the last place that the energy may be off
+STABILISATION = 0.75  # of the greatest curvature: the least at which two old values are stable
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
     """The flow at n fields.
 
-    ``modes``: d in Fourier space, (n, m, h, w // 2 + 1). ``slope``: its time derivative.
-    ``energy``, ``scale``: mean free energy density and mean size of its terms, (n,).
-    ``curvature``, ``mobility``: bounds, (n,), on the eigenvalues of the Hessian of f in d and 1;
-    where the mobility varies, on those of the local M f'' and M in d.
+    ``modes``: d in Fourier space. ``slope``: its time derivative. ``energy``, ``scale``: mean free
+    energy density and mean size of its terms, (n,).
     """
 
     modes: Tensor
     slope: Tensor
-    curvature: Tensor
-    mobility: Tensor
     energy: FloatArray
     scale: FloatArray
 
-    def take(self, index: NDArray[np.int64]) -> Point:
-        return replace(self, **{own.name: getattr(self, own.name)[index] for own in fields(self)})
 
-    def where(self, kept: NDArray[np.bool_], other: Point) -> Point:
-        """This where ``kept``, (n,), and the other elsewhere."""
-        if kept.all():
-            return self
-        chosen: dict[str, Any] = {}
-        for own in fields(self):
-            a, b = getattr(self, own.name), getattr(other, own.name)
-            mask = kept.reshape(-1, *[1] * (a.ndim - 1))
-            if isinstance(a, Tensor):
-                chosen[own.name] = torch.where(torch.as_tensor(mask, device=a.device), a, b)
-            else:
-                chosen[own.name] = np.where(mask, a, b)
-        return Point(**chosen)
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What the stiff part is made of, (n,) each.
+
+    ``curvature``, ``mobility``: bounds on the eigenvalues of the Hessian of f in d and 1; where
+    the mobility varies, on those of the local M f'' and M in d. ``slow``: a mobility that makes no
+    wave faster than those are.
+    """
+
+    curvature: Tensor
+    mobility: Tensor
+    slow: Tensor
 
 
 @dataclass(slots=True)
 class State:
     """n systems at their own times; ``advance`` changes it.
 
-    ``last``: the point before ``now``, ``step_before`` earlier in time, inf where there is none.
+    ``bends``: N, the slope less its stiff part, at each of the last two points less that at the
+    point before it; ``changes``: d likewise. ``before``: how long these steps were, (2, n), inf
+    where there was none. ``order``: of the next step. ``stiff``: the eigenvalues at the values of
+    ``Flow.levels``, (n, m, u); ``spread``: those of every mode.
     """
 
     now: Point
-    last: Point
-    step_before: FloatArray
+    bends: tuple[Tensor, Tensor]
+    changes: tuple[Tensor, Tensor]
+    before: FloatArray
+    order: NDArray[np.int64]
+    bounds: Bounds
+    stiff: Tensor
+    spread: Tensor
+    rose: NDArray[np.bool_]
     time: FloatArray
     step: FloatArray
     steps: NDArray[np.int64]
@@ -79,11 +79,17 @@ class State:
 
     def take(self, index: NDArray[np.int64]) -> State:
         """The systems at ``index``."""
-        return State(
-            self.now.take(index),
-            self.last.take(index),
-            *(getattr(self, own.name)[index] for own in fields(self)[2:]),
-        )
+        chosen: dict[str, Any] = {}
+        for own in fields(self):
+            value = getattr(self, own.name)
+            if isinstance(value, tuple):
+                chosen[own.name] = tuple(part[index] for part in value)
+            elif isinstance(value, (Point, Bounds)):
+                parts = {part.name: getattr(value, part.name)[index] for part in fields(value)}
+                chosen[own.name] = replace(value, **parts)
+            else:
+                chosen[own.name] = value[:, index] if own.name == "before" else value[index]
+        return State(**chosen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +97,9 @@ class Flow:
     """The right-hand side for n systems on one grid.
 
     ``basis``: A, (n, m, m). ``inverse``: A^-1. ``rates``: (n, m). ``k2``, ``weight``: squared
-    wavenumbers and how often a mode of the half spectrum counts, (h, w // 2 + 1). ``kx``, ``ky``:
-    wavenumbers of odd derivatives, without the Nyquist mode, which has no sign.
+    wavenumbers and how often a mode of the half spectrum counts, (h, w // 2 + 1, 1). ``kx``,
+    ``ky``: wavenumbers of odd derivatives, without the Nyquist mode, which has no sign.
+    ``levels``: the u different k2, ``place``: which of them each number of a spectrum has.
     """
 
     energy: FreeEnergy
@@ -104,6 +111,8 @@ class Flow:
     kx: Tensor
     ky: Tensor
     weight: Tensor
+    levels: Tensor
+    place: Tensor
     shape: tuple[int, int]
 
     @staticmethod
@@ -124,17 +133,22 @@ class Flow:
         basis = np.linalg.inv(lower).swapaxes(1, 2) @ turn
         inverse = turn.swapaxes(1, 2) @ lower.swapaxes(1, 2)
         h, w = shape
-        y = 2 * np.pi * np.fft.fftfreq(h, spacing)[:, None]
-        x = 2 * np.pi * np.fft.rfftfreq(w, spacing)[None, :]
+        y = 2 * np.pi * np.fft.fftfreq(h, spacing)[:, None, None]
+        x = 2 * np.pi * np.fft.rfftfreq(w, spacing)[None, :, None]
         odd_y, odd_x = y.copy(), x.copy()
         if h % 2 == 0:
             odd_y[h // 2] = 0
         if w % 2 == 0:
             odd_x[:, w // 2] = 0
-        weight = np.full((h, w // 2 + 1), 2.0)
+        weight = np.full((h, w // 2 + 1, 1), 2.0)
         weight[:, 0] = 1.0
         if w % 2 == 0:
             weight[:, -1] = 1.0
+        k2 = x**2 + y**2
+        # The step's factors depend on k2 only, and there are far fewer of them than modes.
+        _, first, place = np.unique(
+            np.round(k2 / k2.max(), 12) if k2.max() else k2, return_index=True, return_inverse=True
+        )
 
         def tensor(values: NDArray[np.floating]) -> Tensor:
             return torch.as_tensor(np.ascontiguousarray(values), device=device, dtype=dtype)
@@ -145,10 +159,12 @@ class Flow:
             basis=tensor(basis),
             inverse=tensor(inverse),
             rates=tensor(np.maximum(rates, 0.0)),
-            k2=tensor(x**2 + y**2),
-            kx=tensor(odd_x),
-            ky=tensor(odd_y),
-            weight=tensor(weight),
+            k2=tensor(np.repeat(k2, 2, axis=2)),
+            kx=tensor(odd_x[..., 0]),
+            ky=tensor(odd_y[..., 0]),
+            weight=tensor(np.repeat(weight, 2, axis=2)),
+            levels=tensor(k2.ravel()[first]),
+            place=torch.as_tensor(np.repeat(place.ravel(), 2), device=device),
             shape=shape,
         )
 
@@ -168,21 +184,30 @@ class Flow:
     def start(self, c: FloatArray) -> State:
         """State of the fields (n, m, h, w) at time 0."""
         tensor = torch.as_tensor(c, device=self.basis.device, dtype=self.basis.dtype)
-        point = self.evaluate(rfft2(_apply(self.inverse, tensor)))
+        modes = _forward(_apply(self.inverse, tensor))
+        bounds = self.bounds(modes)
         # A tenth of the time in which the bulk energy alone could change a wave: M f''^2.
         rates = self.rates.amax(1)
         if self.varying is None:
-            change = rates * point.curvature**2
+            change = rates * bounds.curvature**2
         else:
-            change = point.curvature**2 / rates.clamp(min=torch.finfo(rates.dtype).tiny)
+            change = bounds.curvature**2 / rates.clamp(min=torch.finfo(rates.dtype).tiny)
         fastest = change.double().cpu().numpy()
         n = len(c)
         with np.errstate(divide="ignore"):
             step = np.where(fastest > 0, 0.1 / fastest, np.inf)
+        nothing = torch.zeros_like(modes)
+        stiff = self.stiff(bounds)
         return State(
-            now=point,
-            last=point,
-            step_before=np.full(n, np.inf),
+            now=self.evaluate(modes, bounds.slow),
+            bends=(nothing, nothing),
+            changes=(nothing, nothing),
+            before=np.full((2, n), np.inf),
+            order=np.full(n, 2),
+            bounds=bounds,
+            stiff=stiff,
+            spread=self.spread(stiff),
+            rose=np.zeros(n, dtype=np.bool_),
             time=np.zeros(n),
             step=step,
             steps=np.zeros(n, dtype=np.int64),
@@ -192,153 +217,120 @@ class Flow:
 
     def fields(self, state: State) -> FloatArray:
         """The fractions (n, m, h, w)."""
-        c = _apply(self.basis, irfft2(state.now.modes, self.shape))
+        c = _apply(self.basis, _backward(state.now.modes, self.shape))
         found: FloatArray = c.double().cpu().numpy()
         return found
 
-    def evaluate(self, modes: Tensor) -> Point:
-        """Time derivative, energy and bounds at d in Fourier space."""
-        c = _apply(self.basis, irfft2(modes, self.shape))
+    def evaluate(self, modes: Tensor, slow: Tensor) -> Point:
+        """Time derivative and energy at d in Fourier space; ``slow``: of ``Bounds``."""
+        c = _apply(self.basis, _backward(modes, self.shape))
         density, force = self.energy.evaluate(c)
-        potential = rfft2(_apply(self.basis.mT, force)).add_(modes * self.k2)
-        hessian = _congruent(self.basis, self.energy.hessian(c))
-        if self.varying is None:
-            curvature = _greatest(hessian)
-            mobility = torch.ones_like(curvature)
-            slope = potential.mul_(self.k2).mul_(-self.rates[..., None, None])
-        else:
-            local = _congruent(self.inverse.mT, self.varying.evaluate(c))
-            curvature = _greatest(_product(local, hessian))
-            mobility = _greatest(local)
-            # The mobility at which the greatest curvature is no faster than M f'' anywhere.
-            least = (curvature / _greatest(hessian)).clamp(max=mobility)
-            slope = self._varying_slope(local, least, potential)
+        gradients = modes * self.k2
         points = self.shape[0] * self.shape[1]
-        power = (modes.real**2 + modes.imag**2).sum(1) * (self.weight * self.k2)
+        power = (modes * gradients).mul_(self.weight)
         gradient = power.double().flatten(1).sum(1) / (2 * points**2)
         bulk = density.double().flatten(1)
+        potential = _forward(_apply(self.basis.mT, force)).add_(gradients)
+        if self.varying is None:
+            slope = potential.mul_(self.k2).mul_(-self.rates[..., None, None, None])
+        else:
+            slope = self._varying_slope(self.varying, c, potential, slow)
         return Point(
             modes=modes,
             slope=slope,
-            curvature=curvature,
-            mobility=mobility,
             energy=(bulk.mean(1) + gradient).cpu().numpy(),
             scale=(bulk.abs().mean(1) + gradient).cpu().numpy(),
         )
 
-    def _varying_slope(self, mobility: Tensor, least: Tensor, potential: Tensor) -> Tensor:
-        """div M grad mu in d; Nyquist waves, which grad loses, by the mobility ``least``, (n,)."""
-        lost = self.k2 - self.kx**2 - self.ky**2
-        slope = potential * lost * -least[:, None, None, None]
+    def _varying_slope(
+        self, mobility: Mobility, c: Tensor, potential: Tensor, slow: Tensor
+    ) -> Tensor:
+        """div M grad mu in d; Nyquist waves, which grad loses, by the mobility ``slow``."""
+        whole = torch.view_as_complex(potential)
+        outer = torch.view_as_complex(_apply(self.inverse.mT, potential))
+        total = torch.zeros_like(whole)
         for k in (self.kx, self.ky):
-            direction = irfft2(potential * (1j * k), self.shape)
-            slope += rfft2(_apply_fields(mobility, direction)) * (1j * k)
-        return slope
+            direction = irfft2(outer * (1j * k), self.shape)
+            total += rfft2(mobility.flux(c, direction)) * (1j * k)
+        lost = self.k2[..., 0] - self.kx**2 - self.ky**2
+        slope = _apply(self.inverse, torch.view_as_real(total))
+        return slope.add_(torch.view_as_real(whole * lost * -slow[:, None, None, None]))
 
-    def stiff(self, point: Point) -> Tensor:
-        """Eigenvalues of the stiff part, (n, m, h, w // 2 + 1), <= 0."""
-        s = (STABILISATION * point.curvature)[:, None, None, None]
+    def bounds(self, modes: Tensor) -> Bounds:
+        """The bounds at d in Fourier space."""
+        c = _apply(self.basis, _backward(modes, self.shape))
+        hessian = _congruent(self.basis, self.energy.hessian(c))
+        curvature = _greatest(hessian)
         if self.varying is None:
-            return -self.rates[..., None, None] * self.k2 * (s + self.k2)
-        slow = -self.k2 * (s + point.mobility[:, None, None, None] * self.k2)
-        return slow.expand(-1, self.rates.shape[1], -1, -1)
+            return Bounds(curvature, torch.ones_like(curvature), torch.ones_like(curvature))
+        local = _congruent(self.inverse.mT, self.varying.evaluate(c))
+        mobility = _greatest(local)
+        product = _greatest(_product(local, hessian))
+        # Where the greatest curvature is no faster than M f'' is anywhere.
+        return Bounds(product, mobility, (product / curvature).clamp(max=mobility))
+
+    def stiff(self, bounds: Bounds) -> Tensor:
+        """Eigenvalues of the stiff part at ``levels``, (n, m, u), <= 0."""
+        s = (STABILISATION * bounds.curvature)[:, None, None]
+        if self.varying is None:
+            return -self.rates[..., None] * self.levels * (s + self.levels)
+        slow = -self.levels * (s + bounds.mobility[:, None, None] * self.levels)
+        return slow.expand(-1, self.rates.shape[1], -1)
+
+    def spread(self, table: Tensor) -> Tensor:
+        """(n, m, u) of the levels -> factors of a spectrum."""
+        n, m, _ = table.shape
+        return torch.gather(table, 2, self.place.expand(n, m, -1)).reshape(n, m, *self.k2.shape)
 
     def size(self, modes: Tensor) -> FloatArray:
         """Root mean square of A d over the field, (n,)."""
         c = _apply(self.basis, modes)
-        power = (c.real**2 + c.imag**2).sum(1) * self.weight
+        power = (c * c).mul_(self.weight).flatten(1).sum(1)
         points = self.shape[0] * self.shape[1]
-        found: FloatArray = power.double().flatten(1).sum(1).sqrt().cpu().numpy() / points
+        found: FloatArray = np.sqrt(power.double().cpu().numpy()) / points
         return found
 
 
-def advance(flow: Flow, state: State, until: FloatArray, tolerance: float) -> None:
-    """One step of every system, at most to ``until``; a step that fails its tests is undone.
-
-    Exponential Adams-Bashforth: the stiff part exactly, the rest N as the line through its last
-    two values; after a rise of the energy as a constant. The error is what the new value of N
-    would have changed.
-    """
-    now, last = state.now, state.last
-    step = np.minimum(state.step, until - state.time)
-    moving = step > 0
-
-    def column(values: FloatArray) -> Tensor:
-        tensor = torch.as_tensor(values, device=now.modes.device, dtype=flow.k2.dtype)
-        return tensor[:, None, None, None]
-
-    stiff = flow.stiff(now)
-    first, second = _phi(stiff * column(step))
-    second.mul_(column(step))
-    drift = now.slope - last.slope - stiff * (now.modes - last.modes)
-    drift.mul_(column(step / state.step_before))
-    change = now.slope * first.mul_(column(step)) + drift * second
-    point = flow.evaluate(now.modes + change)
-    missed = (point.slope - now.slope - stiff * change - drift).mul_(second)
-    error = flow.size(missed) / (tolerance * (flow.size(change) + NEGLIGIBLE))
-    rise = (point.energy - now.energy) / np.maximum(now.scale, np.finfo(float).tiny)
-    lower = rise <= ROUNDING * torch.finfo(flow.k2.dtype).eps
-    accepted = moving & lower & (error <= 1)
-
-    state.now, state.last = point.where(accepted, now), now.where(accepted, last)
-    state.step_before = np.where(accepted, step, state.step_before)
-    state.step_before[moving & ~lower] = np.inf
-    state.rise = np.where(accepted, np.maximum(state.rise, rise), state.rise)
-    # Exactly the end, not one rounding short of it.
-    arrived = accepted & (step >= until - state.time)
-    state.time = np.where(arrived, until, np.where(accepted, state.time + step, state.time))
-    state.steps += accepted
-    state.rejected += moving & ~accepted
-    with np.errstate(divide="ignore", invalid="ignore"):
-        # Against a history that no longer holds, the error falls with the step only.
-        factor = np.clip(SAFETY / error ** np.where(accepted, 0.5, 1.0), LEAST, GREATEST)
-    proposal = step * np.where(np.isfinite(error) & lower, factor, LEAST)
-    # A step cut short by ``until`` says nothing against the longer one that was planned.
-    proposal = np.where(accepted & (step < state.step), np.maximum(state.step, proposal), proposal)
-    state.step = np.where(moving, proposal, state.step)
+def _forward(field: Tensor) -> Tensor:
+    return torch.view_as_real(rfft2(field))
 
 
-def _phi(z: Tensor) -> tuple[Tensor, Tensor]:
-    """(e^z - 1) / z and (e^z - 1 - z) / z^2 for z <= 0."""
-    small = z > -1e-2
-    safe = torch.where(small, -1.0, z)
-    first = torch.expm1(safe).div_(safe)
-    second = (first - 1).div_(safe)
-    series = 1 + z * (1 / 3 + z * (1 / 12 + z / 60))
-    second = torch.where(small, 0.5 * series, second)
-    return torch.where(small, 1 + z * (0.5 * series), first), second
+def _backward(modes: Tensor, shape: tuple[int, int]) -> Tensor:
+    return irfft2(torch.view_as_complex(modes), shape)
 
 
 def _apply(matrix: Tensor, field: Tensor) -> Tensor:
-    """(n, m, m) times (n, m, ...) over the components."""
-    if field.shape[1] == 1:
-        return field * matrix.reshape(-1, 1, 1, 1)
-    rows = [
-        _sum([matrix[:, i, j, None, None] * field[:, j] for j in range(field.shape[1])])
-        for i in range(field.shape[1])
-    ]
-    return torch.stack(rows, dim=1)
-
-
-def _apply_fields(matrix: Tensor, field: Tensor) -> Tensor:
-    """(n, m, m, h, w) times (n, m, h, w) over the components."""
+    """(n, m, m) times (n, m, ...) over the components, in an order that no batch changes."""
+    ones = (1,) * (field.ndim - 2)
     count = field.shape[1]
-    rows = [_sum([matrix[:, i, j] * field[:, j] for j in range(count)]) for i in range(count)]
-    return torch.stack(rows, dim=1)
+    if count == 1:
+        return field * matrix.reshape(-1, 1, *ones)
+    result = torch.empty_like(field)
+    for i in range(count):
+        row = result[:, i]
+        torch.mul(field[:, 0], matrix[:, i, 0].reshape(-1, *ones), out=row)
+        for j in range(1, count):
+            row.addcmul_(field[:, j], matrix[:, i, j].reshape(-1, *ones))
+    return result
 
 
 def _congruent(basis: Tensor, matrix: Tensor) -> Tensor:
     """A^T H A of (n, m, m) and (n, m, m, h, w)."""
     if matrix.shape[1] == 1:
         return matrix * (basis**2).reshape(-1, 1, 1, 1, 1)
-    return torch.einsum("nji,njkhw,nkl->nilhw", basis, matrix, basis)
+    half = torch.stack([_apply(basis.mT, column) for column in matrix.unbind(2)], dim=2)
+    return torch.stack([_apply(basis.mT, row) for row in half.unbind(1)], dim=1)
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
     """a b of (n, m, m, h, w) each, pixel by pixel."""
-    if a.shape[1] == 1:
-        return a * b
-    return torch.einsum("nijhw,njkhw->nikhw", a, b)
+    rows = []
+    for i in range(a.shape[1]):
+        total = a[:, i, 0, None] * b[:, 0]
+        for j in range(1, a.shape[1]):
+            total = total.addcmul_(a[:, i, j, None], b[:, j])
+        rows.append(total)
+    return torch.stack(rows, dim=1)
 
 
 def _greatest(matrix: Tensor) -> Tensor:
@@ -348,11 +340,3 @@ def _greatest(matrix: Tensor) -> Tensor:
     rows = matrix.abs().sum(2).amax(1)
     frobenius = matrix.square().sum((1, 2)).sqrt()
     return torch.minimum(rows, frobenius).flatten(1).amax(1)
-
-
-def _sum(terms: list[Tensor]) -> Tensor:
-    """Sum in the order given, so that a system's result does not depend on its batch."""
-    total = terms[0]
-    for term in terms[1:]:
-        total = total + term
-    return total

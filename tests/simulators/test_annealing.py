@@ -144,6 +144,56 @@ def test_ternary_unmixes_into_the_phases_of_its_equilibrium() -> None:
         assert inside.mean(1).argmax() == found.rest[0].compositions[label].argmax()
 
 
+def test_four_elements_unmix_along_their_tie_line() -> None:
+    """Ag-Cu-Ni-Pd: every element kept, the energy falling to above its least, phases near rest.
+
+    Interaction parameters of the size that assessments give; what is checked is the arithmetic.
+    Domains are four interfaces wide: the phases are still on their way along the tie-line.
+    """
+    elements = ("Ag", "Cu", "Ni", "Pd")
+    solution = Solution(
+        elements,
+        {
+            ("Ag", "Cu"): ((34e3, -8.0),),
+            ("Ag", "Ni"): ((60e3, 0.0),),
+            ("Cu", "Ni"): ((10e3, 0.0),),
+            ("Ag", "Pd"): ((-5e3, 0.0),),
+            ("Cu", "Pd"): ((-15e3, 0.0),),
+        },
+    )
+    stiff = 2e-15 * (np.eye(3) + 1)
+    diffusion = {"Ag": (4.5e-5, 182e3), "Cu": (1.2e-4, 193e3), "Ni": (1e-4, 200e3),
+                 "Pd": (1e-4, 200e3)}  # fmt: skip
+    alloy = Material(solution, stiff, diffusion)
+    t, spacing, x = 1000.0, 0.35e-9, np.array([0.5, 0.38, 0.06, 0.06])
+    times = np.array([40.0, 200.0]) * spacing**2 / float(alloy.diffusivities([t]).max())
+    found = anneal(
+        alloy,
+        [x, x],
+        t,
+        times,
+        shape=(32, 32),
+        spacing_m=spacing,
+        seeds=[1, 1],
+        tolerance=0.1,
+        dtype=torch.float32,
+    )
+    assert found.finished.all()
+    np.testing.assert_allclose(found.fractions.mean((2, 3)), [x, x], atol=1e-6)
+    rest = found.rest[0]
+    assert rest.energy < found.energies[1] < found.energies[0] < solution.gibbs_energy(x, t)
+    assert len(rest.fractions) == 2
+    assert set(np.unique(found.labels[1])) == {0, 1}
+    line = rest.compositions[1] - rest.compositions[0]
+    for label in range(2):
+        inside = np.median(found.fractions[1][:, found.labels[1] == label], axis=1)
+        away = inside - rest.compositions[0]
+        along = float(away @ line / (line @ line))
+        assert along == pytest.approx(label, abs=0.15)
+        assert np.abs(away - along * line).max() < 0.03
+    assert found.labels[1].mean() == pytest.approx(rest.fractions[1], abs=0.05)
+
+
 def test_batch_equals_singles_and_seeds_matter() -> None:
     compositions = np.array([[0.6, 0.4], [0.5, 0.5], [0.6, 0.4]])
     temperatures = np.array([850.0, 900.0, 850.0])
