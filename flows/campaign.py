@@ -34,7 +34,7 @@ def run_name() -> str:
 def run_campaign(
     campaign: str, ledger: str | None = None, overrides: Mapping[str, Any] | None = None
 ) -> str:
-    """Play a campaign to its end; returns why it stopped.
+    """Play a campaign to its end, or until it has to wait; returns why it stopped.
 
     What is on record already is not done again. Raises SpinodalError when campaign or ledger
     cannot be used, or another run has the campaign.
@@ -42,38 +42,49 @@ def run_campaign(
     key = Key.of(campaign, ledger, overrides)
     session = held(key)
     with session.ledger.claim(session.campaign_id):
+        if (waiting := session.waits()) is not None:
+            return waiting
         how_far = HowFar(session.campaign.name)
-        play_seeds(key)
+        if not play_seeds(key):
+            return session.wait()
         while (reason := session.stop_reason()) is None:
-            play_round(key, session.next_round(), how_far)
+            if not play_round(key, session.next_round(), how_far):
+                return session.wait()
         session.ledger.finish(session.campaign_id, reason)
         publish(session)
     return reason
 
 
-def play_seeds(key: Key) -> None:
-    """The scored library designs that all arms start from."""
+def play_seeds(key: Key) -> bool:
+    """The scored library designs that all arms start from; whether all of them are scored."""
     session = held(key)
     tasks.prepare(key)
     evaluate_batch(key, SEED_ARM, 0)
+    if not session.is_scored(SEED_ARM, 0):
+        return False
     if not len(session.ledger.rounds(session.campaign_id, SEED_ARM)):
         tasks.finish_round(key, SEED_ARM, 0)
+    return True
 
 
-def play_round(key: Key, index: int, how_far: HowFar | None = None) -> None:
-    """One round of every arm that has not finished it."""
+def play_round(key: Key, index: int, how_far: HowFar | None = None) -> bool:
+    """One round of every arm that has not finished it; whether all have now.
+
+    All arms ask for what they need before the round waits for any of it.
+    """
     session = held(key)
-    rounds = session.ledger.rounds(session.campaign_id)
-    finished = set(rounds.loc[rounds["round"] == index, "arm"])
+    unfinished = session.unfinished_arms(index)
     for number, arm in enumerate(session.arms):
-        if arm not in finished:
+        if arm in unfinished:
             tasks.plan(key, arm, index)
             evaluate_batch(key, arm, index)
-            tasks.finish_round(key, arm, index)
+            if session.is_scored(arm, index):
+                tasks.finish_round(key, arm, index)
         if how_far is not None:
             done = (index - 1) * len(session.arms) + number + 1
             how_far.show(done, session.campaign.loop.rounds * len(session.arms))
     publish(session)
+    return not session.unfinished_arms(index)
 
 
 def evaluate_batch(key: Key, arm: str, index: int) -> None:

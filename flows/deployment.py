@@ -48,7 +48,10 @@ ENDED = (StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CAN
 def run_one_round(
     campaign: str, ledger: str | None = None, overrides: Mapping[str, Any] | None = None
 ) -> State[Any]:
-    """The next round of every arm, unless the campaign is finished or a round is being run."""
+    """The next round of every arm, unless the campaign is finished or a round is being run.
+
+    Nothing happens while the campaign waits for measurements of which none has been told.
+    """
     key = Key.of(campaign, ledger, overrides)
     session = held(key)
     with ExitStack() as claimed:
@@ -56,12 +59,14 @@ def run_one_round(
             claimed.enter_context(session.ledger.claim(session.campaign_id))
         except BusyError as busy:
             return Completed(name="Skipped", message=f"skipped: {busy}")
+        if (waiting := session.waits()) is not None:
+            return Completed(name="Waiting", message=waiting)
         reason = session.stop_reason()
         message = "nothing left to do"
         if reason is None:
-            play_seeds(key)
             index = session.next_round()
-            play_round(key, index)
+            if not (play_seeds(key) and play_round(key, index)):
+                return Completed(name="Waiting", message=session.wait())
             reason = session.stop_reason()
             message = f"round {index} is done"
         if reason is not None:

@@ -40,13 +40,15 @@ class Steering:
 
     ``image_reach``, ``composition_reach``: length of the longest step, in standard deviations of
     the data (root of the sum of squares over the coordinates: about 30 lies between two images).
-    ``close``: relative error in every property that is near enough.
+    ``image_close``, ``close``: relative error in every property that ends each part; the first is
+    what a pixel or two of an image make.
     """
 
-    image_steps: int = 6
+    image_steps: int = 12
     composition_steps: int = 4
     image_reach: float = 12.0
     composition_reach: float = 6.0
+    image_close: float = 1e-3
     close: float = 2e-4
 
 
@@ -270,7 +272,7 @@ def _steer_images(
             parts[1] = _whitened(parts[1], spread)
         found = found.detach().cpu()
         residual = residuals(found, wanted[rows], unit)
-        near = _close(found, wanted[rows], settings.close)
+        near = _close(found, wanted[rows], settings.image_close)
         better = search.judge(rows, residual.square().sum(1), near)
         kept = rows[better]
         best_z[kept], best_labels[kept] = z.detach()[better], labels[better]

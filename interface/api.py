@@ -1,7 +1,8 @@
 """The HTTP API: campaigns, rounds, candidates and their pictures, read from one ledger.
 
-Read-only. Numbers are in the unit that the property's name carries. The description of every
-field is in the OpenAPI document; its page works without a network.
+It changes nothing but that a laboratory may send in results. Numbers are in the unit that the
+property's name carries. The description of every field is in the OpenAPI document; its page works
+without a network.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from interface import api_laboratory
 from interface.models import (
     CampaignInfo,
     CandidateDetail,
@@ -197,7 +199,11 @@ def docs() -> RedirectResponse:
     return RedirectResponse("/docs")
 
 
-@router.api_route("/{rest:path}", include_in_schema=False, methods=["GET", "HEAD"])
+# Of the last resort, so in a router that is included last.
+rest_router = APIRouter(prefix="/api")
+
+
+@rest_router.api_route("/{rest:path}", include_in_schema=False, methods=["GET", "HEAD"])
 def nothing(rest: str) -> None:
     """A path that the API does not have."""
     raise HTTPException(404, f"no /api/{rest[:80]}; the API is described at /docs")
@@ -247,9 +253,13 @@ _HANDLERS: Sequence[tuple[type[Exception], Callable[[Request, Exception], Awaita
 )
 
 
-def create_api(ledger: Ledger, *, hosts: Sequence[str] = LOOPBACK) -> FastAPI:
+def create_api(
+    ledger: Ledger, *, hosts: Sequence[str] = LOOPBACK, takes_results: bool = True
+) -> FastAPI:
     """The API over an open ledger, as an ASGI application.
 
+    ``takes_results``: whether results may be sent in; there is no log-in, so only where nobody
+    but the user can reach the server.
     ``hosts``: names that a request's Host header may carry; others are refused, so that no web
     site can reach the server through a name of its own (DNS rebinding).
     """
@@ -265,9 +275,12 @@ def create_api(ledger: Ledger, *, hosts: Sequence[str] = LOOPBACK) -> FastAPI:
         swagger_ui_parameters={"validatorUrl": None, "tryItOutEnabled": True},
     )
     app.state.ledger = ledger
+    app.state.takes_results = takes_results
     for kind, handler in _HANDLERS:
         app.add_exception_handler(kind, handler)
     app.include_router(router)
+    app.include_router(api_laboratory.router, responses=_PROBLEMS)
+    app.include_router(rest_router)
     written = [f"[{host}]" if ":" in host else host for host in hosts]  # IPv6 as in a URL
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=written, www_redirect=False)
     app.add_middleware(SecurityHeaders)

@@ -26,6 +26,7 @@ from interface.cli_common import (
 from interface.cli_run import print_rounds
 from interface.output import json_text, print_frame, print_json, print_table, rows, whole_file
 from loop.errors import InvalidInputError
+from loop.laboratory import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,6 +46,7 @@ STATUS_COLUMNS = (
     "hits",
     "distinct_hits",
     "finished",
+    "waiting",
 )
 
 
@@ -69,11 +71,18 @@ def register(app: typer.Typer) -> None:
 def status(ledger: LedgerOption = None, as_json: JsonOption = False) -> None:
     """The campaigns of a ledger: how far they are, and why they stopped."""
     with open_ledger(ledger) as opened:
-        frame = opened.campaigns()
+        lines = rows(opened.campaigns())
+        for line in lines:
+            line["open_measurements"] = sum(opened.open_requests(line["id"]).values())
+            if line["waiting"] and line["asked"] and not line["open_measurements"]:
+                line["waiting"] = "all that was asked for has been told; resume it"
+            elif line["waiting"] and line["open_measurements"]:
+                line["waiting"] = f"waiting for {counted(line['open_measurements'], 'measurement')}"
         if as_json:
-            print_json({"ledger": shown_place(opened), "campaigns": rows(frame)})
+            print_json({"ledger": shown_place(opened), "campaigns": lines})
             return
-        print_table(STATUS_COLUMNS, rows(frame), title=f"Campaigns in {shown_place(opened)}")
+        columns = [c for c in STATUS_COLUMNS if c != "waiting" or any(x[c] for x in lines)]
+        print_table(columns, lines, title=f"Campaigns in {shown_place(opened)}")
 
 
 @guarded
@@ -213,6 +222,8 @@ def _columns(
     targets = ledger.campaign_settings(campaign)["targets"]
     shown = ["id", "arm", "round", "hit", "distance", *targets, *sorted(mentioned)]
     shown += [sort.strip().strip("`")] if sort else []
+    if ledger.count(campaign, where='fidelity in ("measured", "mixed")'):
+        shown += [*(f"uncertainty_{name}" for name in targets), "fidelity"]
     return [name for name in dict.fromkeys(shown) if name in known]
 
 
@@ -250,7 +261,7 @@ def show(
     if as_json:
         print_json({**_described(candidate), "records": rows(frame), "picture": from_here(picture)})
         return
-    _print_candidate(candidate, record, targets)
+    _print_candidate(candidate, record, targets, frame)
     _print_records(frame)
     print(f"Picture: {from_here(picture)}")
 
@@ -305,7 +316,9 @@ def _described(candidate: Candidate) -> dict[str, Any]:
     }
 
 
-def _print_candidate(candidate: Candidate, record: Record | None, targets: Targets) -> None:
+def _print_candidate(
+    candidate: Candidate, record: Record | None, targets: Targets, frame: pd.DataFrame
+) -> None:
     from interface.blocks import half_blocks
     from interface.labels import (
         composition_text,
@@ -328,23 +341,33 @@ def _print_candidate(candidate: Candidate, record: Record | None, targets: Targe
         return
     lines = []
     by_name = {target.name: target for target in targets}
+    of_record = frame[(frame["arm"] == record.arm) & (frame["round"] == record.round)]
+    given = zip(of_record["property"], of_record["value_fidelity"], strict=True)
+    kinds = {name: kind for name, kind in given if isinstance(kind, str)}
     for name, value in record.outcome.values.items():
         target = by_name.get(name)
         met = None if target is None else target_met(target, value)
         lines.append(
             {
                 "property": property_label(name),
-                "value": format_number(value, target),
+                "value": _with_uncertainty(
+                    format_number(value, target), record.outcome.uncertainty.get(name)
+                ),
+                "by": kinds.get(name, record.fidelity),
                 "target": "" if target is None else target_text(target),
                 "met": met,
             }
         )
     lines.sort(key=lambda line: line["target"] == "")
-    print_table(("property", "value", "target", "met"), lines)
+    print_table(("property", "value", "by", "target", "met"), lines)
+
+
+def _with_uncertainty(value: str, deviation: float | None) -> str:
+    return value if deviation is None else f"{value} ± {deviation:.2g}"
 
 
 def _print_records(frame: pd.DataFrame) -> None:
     columns = ("campaign", "arm", "round", "position", "status", "hit", "distance", "source",
-               "guidance", "simulator", "version", "reason")  # fmt: skip
+               "guidance", "simulator", "version", "fidelity", "reason")  # fmt: skip
     kept = frame[[name for name in columns if name in frame.columns]].drop_duplicates()
     print_frame(kept)

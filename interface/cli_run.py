@@ -246,6 +246,8 @@ def _play_to_the_end(
             session.ledger.finish(session.campaign_id, reason)  # the run ended just before this
         note(f"{name} is finished: {reason}. To go on, raise --rounds or --budget")
         return reason
+    if session.waits() is not None:  # nothing is started for that
+        return None
     # A second run shall hear of it before anything is started for it.
     with session.ledger.claim(session.campaign_id):
         pass
@@ -271,12 +273,16 @@ def _report(session: Session, reason: str | None, seconds: float, *, as_json: bo
     rounds = session.ledger.rounds(session.campaign_id)
     best = best_records(session.ledger, session.campaign_id, GALLERY_SIZE)
     picture = _draw_gallery(session, best, place_beside(session.ledger, name) / "gallery.png")
+    waiting = session.waits()
+    work = _write_work(session) if waiting else None
     if as_json:
         print_json(
             {
                 "campaign": name,
                 "ledger": shown_place(session.ledger),
                 "reason": reason,
+                "waiting": waiting,
+                "work_list": from_here(work) if work else None,
                 "seconds": seconds,
                 "rounds": rows(rounds),
                 "best": [record.candidate.id for record in best],
@@ -284,11 +290,38 @@ def _report(session: Session, reason: str | None, seconds: float, *, as_json: bo
             }
         )
         return
-    print_rounds(rounds, title=f"Rounds of {name}")
-    print(f"Stopped: {reason or 'not yet'}. {seconds:.0f} s.")
+    if len(rounds):
+        print_rounds(rounds, title=f"Rounds of {name}")
+    print(f"Stopped: {reason or waiting or 'not yet'}. {seconds:.0f} s.")
     if picture:
         print(f"Pictures of the best: {from_here(picture)}")
-    _print_next(session, best)
+    if waiting:
+        _print_waiting(session, work)
+    else:
+        _print_next(session, best)
+
+
+def _write_work(session: Session) -> Path | None:
+    """Where the work list lies; None where the laboratory is none that is asked."""
+    from interface.laboratory import kept_work
+
+    work = session.ledger.work(session.campaign_id)
+    if not work:
+        return None
+    folder = place_beside(session.ledger, session.campaign.name) / "work"
+    newest = max(round_ for w in work for _, round_ in w.rounds)
+    return kept_work(work, folder, newest)
+
+
+def _print_waiting(session: Session, work: Path | None) -> None:
+    option = option_for(session.ledger)
+    name = session.campaign.name
+    print("Next:")
+    if work is not None:
+        file = shlex.quote(from_here(work))
+        print(f"  fill in the work list {from_here(work)}")
+        print(f"  {program()} tell {name} {file}{option}")
+    print(f"  {program()} resume {name}{option}")
 
 
 def print_rounds(rounds: pd.DataFrame, *, title: str) -> None:

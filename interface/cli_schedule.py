@@ -136,10 +136,11 @@ def schedule(
             reason = opened.finished(number)
         if as_json:
             table = rows(opened.rounds(number))
-            print_json({"campaign": name, "reason": reason, "rounds": table})
+            waiting = session.waits()
+            print_json({"campaign": name, "reason": reason, "waiting": waiting, "rounds": table})
             return
         print_rounds(opened.rounds(number), title=f"Rounds of {name}")
-        print(f"Stopped: {reason or 'not yet'}.")
+        print(f"Stopped: {reason or session.waits() or 'not yet'}.")
 
 
 def _say(line: str) -> None:

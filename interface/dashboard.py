@@ -1,6 +1,7 @@
 """The server behind ``spinodal serve``: the page at /, the HTTP API at /api, its docs at /docs.
 
-It reads the ledger and changes nothing. It answers on loopback unless told otherwise, and needs
+It reads the ledger, and changes nothing but that results of a laboratory may be sent in while it
+answers on loopback alone. It answers on loopback unless told otherwise, and needs
 no network: every script, style and font comes from the installed packages.
 """
 
@@ -27,9 +28,14 @@ from loop.ledger import Ledger
 ANY = ("0.0.0.0", "::", "")
 
 
-def create_app(ledger: Ledger, *, hosts: Sequence[str] = LOOPBACK) -> FastAPI:
-    """Page and API over an open ledger. Once per process: NiceGUI keeps its pages globally."""
-    app = create_api(ledger, hosts=hosts)
+def create_app(
+    ledger: Ledger, *, hosts: Sequence[str] = LOOPBACK, takes_results: bool = True
+) -> FastAPI:
+    """Page and API over an open ledger. Once per process: NiceGUI keeps its pages globally.
+
+    ``takes_results``: see ``create_api``.
+    """
+    app = create_api(ledger, hosts=hosts, takes_results=takes_results)
     snapshots = Snapshots(ledger)
 
     @ui.page("/")
@@ -41,7 +47,7 @@ def create_app(ledger: Ledger, *, hosts: Sequence[str] = LOOPBACK) -> FastAPI:
             return
         if snapshot is None:  # the server stops
             return
-        page = Page(ledger, snapshots, snapshot)
+        page = Page(ledger, snapshots, snapshot, takes_results=takes_results)
         page.build()
         if candidate:
             await page.show(candidate)
@@ -103,7 +109,7 @@ def serve(ledger_url: str, host: str = "127.0.0.1", port: int = 8080, show: bool
     taken or not ours.
     """
     with Ledger.open(ledger_url, create=False) as ledger:
-        app = create_app(ledger, hosts=allowed_hosts(host))
+        app = create_app(ledger, hosts=allowed_hosts(host), takes_results=host in LOOPBACK)
         listener = bind(host, port)
         shown = f"[{host}]" if ":" in host else host
         url = f"http://{shown}:{listener.getsockname()[1]}/"

@@ -121,9 +121,13 @@ def nice_limits(low: float, high: float) -> tuple[float, float, float]:
 
 
 def requested_chart(
-    points: pd.DataFrame, property_: str, target: Target | None, against: str
+    points: pd.DataFrame,
+    property_: str,
+    target: Target | None,
+    against: str,
+    found_by: str = "simulated",
 ) -> dict[str, Any]:
-    """Simulated against requested (or predicted) with identity line and target band.
+    """Simulated (or measured) against requested (or predicted), identity line and target band.
 
     ``points``: as from ``views.requested_simulated``. The data of a point ends with its id.
     """
@@ -143,7 +147,7 @@ def requested_chart(
                 "value": [row["x"], row["y"], row["id"]],
                 "name": f"{short_id(row['id'])}, {arm_label(arm)}, round {row['round']}"
                 f"{_guidance(row['guidance'])}\n{against} {format_number(row['x'], target)}\n"
-                f"simulated {format_number(row['y'], target)}",
+                f"{found_by} {format_number(row['y'], target)}",
             }
             for row in points[points["arm"] == arm].to_dict(orient="records")
         ]
@@ -167,7 +171,7 @@ def requested_chart(
     options["tooltip"]["formatter"] = "{b}"
     limits = {"min": low, "max": high, "interval": step}
     options["xAxis"] = _axis(f"{against} {label}", 28, **limits)
-    options["yAxis"] = _axis(f"simulated {label}", 48, **limits)
+    options["yAxis"] = _axis(f"{found_by} {label}", 48, **limits)
     options["series"] = series
     return options
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from interface.models import CampaignInfo
+from interface.laboratory import work_list
+from interface.models import CampaignInfo, WorkList
 from interface.views import (
     arm_rounds,
     campaign_info,
@@ -36,12 +37,15 @@ class Snapshot:
     targets: Targets
     evaluations: pd.DataFrame  # without designs' own numbers
     rounds: pd.DataFrame  # views.round_table
+    fidelities: Mapping[str, set[str]]  # property -> simulated, measured, or both
+    work: WorkList | None  # what people are asked to measure; None where nothing ever was
     stamp: tuple[Any, ...]  # differs when the ledger has something new or a run starts or ends
 
     @property
     def frame(self) -> tuple[Any, ...]:
         """What decides which choices the page offers; the rest it can draw anew."""
-        return self.names, self.phases, self.image_shape, self.columns.properties
+        has_work = self.work is not None
+        return self.names, self.phases, self.image_shape, self.columns.properties, has_work
 
 
 class Snapshots:
@@ -98,5 +102,7 @@ def _read(
         targets=campaign_targets(settings),
         evaluations=evaluations,
         rounds=round_table(evaluations, arm_rounds(ledger.rounds(number))),
+        fidelities=ledger.fidelities(number),
+        work=work_list(ledger, number) if row["asked"] else None,
         stamp=stamp,
     )

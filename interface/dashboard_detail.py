@@ -107,9 +107,11 @@ def _head(names: Sequence[str], left: int) -> None:
 def _properties(properties: Sequence[PropertyInfo], targets: Targets) -> None:
     by_name = {t.name: t for t in targets}
     columns: list[tuple[str, Callable[[PropertyInfo], str]]] = [
-        ("value", lambda p: format_number(p.value, by_name.get(p.property))),
+        ("value", lambda p: _value(p, by_name)),
         ("target", lambda p: p.target),
     ]
+    if any(p.fidelity not in (None, "simulated") for p in properties):
+        columns.append(("by", lambda p: p.fidelity or ""))
     if any(p.low is not None for p in properties):
         columns.append(("bounds", _bounds))
     if any(p.requested is not None for p in properties):
@@ -128,6 +130,12 @@ def _properties(properties: Sequence[PropertyInfo], targets: Targets) -> None:
                         text(f" {p.unit}", "unit", "span")
                 for name, written in columns:
                     text(written(p), "strong" if name == "value" else "", "td")
+
+
+def _value(p: PropertyInfo, targets: dict[str, Target]) -> str:
+    if p.uncertainty:
+        return format_uncertain(p.value, p.uncertainty)
+    return format_number(p.value, targets.get(p.property))
 
 
 def _requested(p: PropertyInfo, targets: dict[str, Target]) -> str:

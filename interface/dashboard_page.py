@@ -11,6 +11,7 @@ from interface.dashboard_charts import ROUND_PANELS, arm_legend, requested_chart
 from interface.dashboard_data import Snapshot, Snapshots
 from interface.dashboard_detail import candidate_view
 from interface.dashboard_gallery import Gallery
+from interface.dashboard_laboratory import LaboratoryPanel
 from interface.dashboard_style import FAVICON, add_style, legend, tag, text
 from interface.labels import arm_label, format_number, property_label
 from interface.views import Against, requested_simulated, state_text, target_shares
@@ -19,16 +20,28 @@ from loop.errors import SpinodalError
 from loop.ledger import Ledger
 
 REFRESH_SECONDS = 3.0
-DOTS = {"finished": "finished", "in progress": "running", "not finished": "stopped"}
+DOTS = {
+    "finished": "finished", "in progress": "running", "waiting": "stopped",
+    "not finished": "stopped",
+}  # fmt: skip
 
 
 class Page:
     """Built for one visitor; follows the ledger while the browser keeps the page open."""
 
-    def __init__(self, ledger: Ledger, snapshots: Snapshots, snapshot: Snapshot) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        snapshots: Snapshots,
+        snapshot: Snapshot,
+        *,
+        takes_results: bool = True,
+    ) -> None:
         self._ledger = ledger
         self._snapshots = snapshots
         self._snapshot = snapshot
+        self._takes_results = takes_results
+        self._laboratory: LaboratoryPanel | None = None
 
     def build(self) -> None:
         """Lay out the whole page in the current client."""
@@ -41,6 +54,11 @@ class Page:
             self._trouble.visible = False
             self._header()
             self._tiles = tag("div", "sp-tiles")
+            if self._snapshot.work is not None:
+                self._laboratory = LaboratoryPanel(
+                    self._ledger, self._snapshot.work, self.show, self._follow,
+                    takes_results=self._takes_results,
+                )  # fmt: skip
             self._rounds_panel()
             with tag("div", "sp-two"):
                 self._requested_panel()
@@ -139,6 +157,8 @@ class Page:
     def _draw(self) -> None:
         self._draw_state()
         self._draw_tiles()
+        if self._laboratory is not None and self._snapshot.work is not None:
+            self._laboratory.draw(self._snapshot.work)
         self._draw_rounds()
         self._draw_requested()
         self._draw_targets()
@@ -185,8 +205,9 @@ class Page:
 
     def _draw_requested(self) -> None:
         against: Against = "predicted" if self._against.value == "predicted" else "requested"
-        self._heading.text = f"{against.capitalize()} against simulated"
         name, columns = self._property.value, self._snapshot.columns
+        found_by = self._found_by(str(name))
+        self._heading.text = f"{against.capitalize()} against {found_by}"
         known = columns.requested if against == "requested" else columns.predicted
         self._requested.visible = name in known
         self._no_requested.visible = name not in known
@@ -196,7 +217,13 @@ class Page:
             return
         points = requested_simulated(self._snapshot.evaluations, str(name), against)
         target = next((t for t in self._snapshot.targets if t.name == name), None)
-        _set(self._requested, requested_chart(points, str(name), target, against))
+        options = requested_chart(points, str(name), target, against, found_by)
+        _set(self._requested, options)
+
+    def _found_by(self, name: str) -> str:
+        """How the values of a property on record were found, in one word."""
+        kinds = self._snapshot.fidelities.get(name, {"simulated"})
+        return next(iter(kinds)) if len(kinds) == 1 else "found"
 
     def _draw_targets(self) -> None:
         info = self._snapshot.info

@@ -105,6 +105,8 @@ body {{ background: var(--ground); color: var(--ink); font-size: 14px; line-heig
   gap: 14px; margin-top: 6px; }}
 .sp-stale {{ opacity: .45; }}
 .sp-choice {{ min-width: 200px; }}
+.sp-upload {{ width: 100%; max-width: 460px; margin-top: 8px; }}
+.sp-upload .q-uploader__list {{ min-height: 0; padding: 0; }}
 .sp-card {{ background: #fff; border: 1px solid var(--line); border-radius: 10px; padding: 0;
   overflow: hidden; cursor: pointer; text-align: left; font: inherit; color: inherit;
   display: flex; flex-direction: column; transition: box-shadow .15s, border-color .15s; }}

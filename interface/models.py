@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-State = Literal["finished", "in progress", "not finished"]
+State = Literal["finished", "in progress", "waiting", "not finished"]
 
 
 class _Model(BaseModel):
@@ -50,6 +50,9 @@ class CampaignInfo(_Model):
     data_hash: str = Field(description="Hash of the images and compositions used")
     state: State
     finished: str | None = Field(description="Why it stopped; null while it has not")
+    waiting: str | None = Field(
+        default=None, description="What a run that stopped waits for; null when it does not"
+    )
     last_entry_at: str | None = Field(description="Newest entry in the ledger, ISO 8601, UTC")
     round: int = Field(description="Newest planned round; 0 are the seed designs")
     rounds: int | None = Field(description="Rounds that the campaign file asks for")
@@ -98,13 +101,18 @@ class CandidateRow(_Model):
     guidance: float | None = Field(description="Guidance scale s: 0 unconditional, 1 conditional")
     simulator: str | None
     version: str | None = Field(description="Of the simulator")
-    fidelity: str | None = Field(description="simulated or measured")
+    fidelity: str | None = Field(
+        description="simulated, measured, or mixed where some of its values are measured"
+    )
     reason: str | None = Field(description="Why it is not ok")
     design: dict[str, float | None] = Field(
         description="<phase>.fraction (area), x_<Element> (overall) and <phase>.<Element> "
         "(atomic fractions), process.<variable>"
     )
     properties: dict[str, float | None] = Field(description="Found, in the unit of the name")
+    uncertainty: dict[str, float | None] = Field(
+        default_factory=dict, description="Standard uncertainty of measured properties"
+    )
     requested: dict[str, float | None] = Field(description="Asked of the generator")
     predicted: dict[str, float | None] = Field(description="By the surrogate, before evaluation")
     predicted_std: dict[str, float | None] = Field(description="Its standard deviation")
@@ -127,6 +135,10 @@ class PropertyInfo(_Model):
     value: float | None
     low: float | None = Field(description="Lower bound that holds for the image as given")
     high: float | None = Field(description="Upper bound that holds for the image as given")
+    uncertainty: float | None = Field(
+        default=None, description="Standard uncertainty (one standard deviation), where known"
+    )
+    fidelity: str | None = Field(default=None, description="simulated or measured")
     target: str = Field(description="For people; empty where there is none")
     met: bool | None = Field(description="Null without target or value")
     requested: float | None
@@ -170,3 +182,67 @@ class CandidateDetail(_Model):
     process: dict[str, float] = Field(description="Process variables, unit in the name")
     origin: dict[str, Any] = Field(description="Source, guidance and details it first came with")
     evaluations: list[EvaluationInfo]
+
+
+class WantedInfo(_Model):
+    """A property that is to be measured."""
+
+    property: str = Field(examples=["hardness_GPa"])
+    unit: str = Field(description="In which it is to be told; 1 when dimensionless")
+    low: float | None = Field(description="Least value that is physically possible")
+    high: float | None = Field(description="Greatest value that is physically possible")
+    value: float | None = Field(description="As told; null while it is open")
+    uncertainty: float | None = Field(description="Standard uncertainty as told")
+
+
+class WorkItem(_Model):
+    """One design that is to be measured."""
+
+    id: str
+    rounds: list[str] = Field(description="Arm and round that wait for it", examples=[["loop 1"]])
+    phase_compositions: dict[str, dict[str, float]] | None = Field(
+        description="Phase -> element -> atomic fraction, sum 1 per phase"
+    )
+    process: dict[str, float] = Field(description="Process variables, unit in the name")
+    image: str | None = Field(description="Path of the phase labels as PNG; null without image")
+    measure: list[WantedInfo]
+
+
+class WorkList(_Model):
+    campaign: str
+    waiting: str | None = Field(description="What the campaign waits for")
+    open: int = Field(description="Measurements that are asked for and not told")
+    items: list[WorkItem]
+
+
+class ResultIn(_Model):
+    """One measured value."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str = Field(description="Of the design, from the work list", max_length=64)
+    property: str = Field(max_length=200)
+    value: float
+    unit: str | None = Field(default=None, description="The asked one, when given", max_length=50)
+    uncertainty: float | None = Field(default=None, description="Standard uncertainty")
+
+
+class ResultsIn(_Model):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    results: list[ResultIn] = Field(min_length=1, max_length=100_000)
+    replace: bool = Field(default=False, description="Let them take the place of earlier ones")
+
+
+class ToldInfo(_Model):
+    """What became of results that were sent in; all of them are kept, or none."""
+
+    campaign: str
+    new: int
+    same: int = Field(description="Told before alike, so passed over")
+    replaced: int
+    scored: int = Field(
+        description="Of those replaced: scored before with the earlier value, which stays on record"
+    )
+    open: int = Field(description="Measurements that are still asked for")
+    text: str = Field(description="The same for people")

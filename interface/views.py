@@ -95,6 +95,7 @@ def _campaign_info(ledger: Ledger, row: Mapping[Any, Any]) -> CampaignInfo:
         data_hash=row["data_hash"],
         state=campaign_state(ledger, number, reason),
         finished=reason,
+        waiting=text_or_none(row["waiting"]),
         last_entry_at=last,
         round=max([*frame["round"].tolist(), *(r for _, r in finished)], default=0),
         rounds=settings.get("loop", {}).get("rounds"),
@@ -107,10 +108,15 @@ def _campaign_info(ledger: Ledger, row: Mapping[Any, Any]) -> CampaignInfo:
 
 
 def campaign_state(ledger: Ledger, campaign: int, reason: str | None) -> State:
-    """Finished where there is a ``reason``; otherwise in progress while a run holds the claim."""
+    """Finished where there is a ``reason``; otherwise in progress while a run holds the claim.
+
+    Waiting where the last run stopped because it needs measurements.
+    """
     if reason is not None:
         return "finished"
-    return "in progress" if is_running(ledger, campaign) else "not finished"
+    if is_running(ledger, campaign):
+        return "in progress"
+    return "not finished" if ledger.waiting(campaign) is None else "waiting"
 
 
 def _age(stamp: str) -> float:
@@ -133,6 +139,8 @@ def state_text(campaign: CampaignInfo) -> str:
         newest = f"newest entry {ago} ago"
     if campaign.state == "in progress":
         return f"in progress, {newest}"
+    if campaign.state == "waiting":
+        return f"{campaign.waiting}, {newest}"
     return f"not running, {newest}; `spinodal resume` takes it up"
 
 

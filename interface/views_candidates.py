@@ -30,6 +30,7 @@ class Columns:
     requested: tuple[str, ...]
     predicted: tuple[str, ...]
     predicted_std: tuple[str, ...]
+    uncertainty: tuple[str, ...]
     design: tuple[str, ...]  # fractions, compositions, process variables
 
 
@@ -40,7 +41,7 @@ def sort_columns(fields: Mapping[str, str], elements: Sequence[str]) -> Columns:
     """Tell the fields of a campaign apart (see Ledger.fields)."""
     overall = {f"x_{element}" for element in elements}
     groups: dict[str, list[str]] = {name: [] for name in Columns.__slots__}
-    prefixes = ("predicted_std", "predicted", "requested")  # the longest first
+    prefixes = ("predicted_std", "predicted", "requested", "uncertainty")  # the longest first
     for name, kind in fields.items():
         if kind != "number" or name in _FIXED_NUMBERS:
             continue
@@ -63,6 +64,7 @@ def campaign_columns(ledger: Ledger, campaign: int) -> Columns:
         columns.requested,
         columns.predicted,
         columns.predicted_std,
+        columns.uncertainty,
         columns.design,
     )
 
@@ -106,6 +108,7 @@ def _row(row: Mapping[Any, Any], columns: Columns) -> CandidateRow:
         | {
             "design": group("", columns.design),
             "properties": group("", columns.properties),
+            "uncertainty": group("uncertainty_", columns.uncertainty),
             "requested": group("requested_", columns.requested),
             "predicted": group("predicted_", columns.predicted),
             "predicted_std": group("predicted_std_", columns.predicted_std),
@@ -171,7 +174,7 @@ def candidate_detail(ledger: Ledger, id_or_prefix: str) -> CandidateDetail:
         elements=list(candidate.elements),
         image_shape=_shape(candidate),
         phase_fractions=_fractions(candidate),
-        phase_compositions=_compositions(candidate),
+        phase_compositions=phase_compositions(candidate),
         composition=_overall(candidate),
         process=dict(candidate.process),
         origin={
@@ -197,7 +200,8 @@ def _fractions(candidate: Candidate) -> dict[str, float] | None:
     return {p: float(f) for p, f in zip(candidate.phases, shares, strict=True)}
 
 
-def _compositions(candidate: Candidate) -> dict[str, dict[str, float]] | None:
+def phase_compositions(candidate: Candidate) -> dict[str, dict[str, float]] | None:
+    """Phase -> element -> atomic fraction; None for a design without compositions."""
     if candidate.phase_compositions is None:
         return None
     return {
@@ -257,6 +261,8 @@ def _properties(
                 value=value,
                 low=finite(row.get("low")),
                 high=finite(row.get("high")),
+                uncertainty=finite(row.get("uncertainty")),
+                fidelity=text_or_none(row.get("value_fidelity")),
                 target="" if target is None else target_text(target),
                 met=None if target is None else target_met(target, value),
                 requested=finite(asked.get(f"requested_{name}")),

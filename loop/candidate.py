@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from loop.errors import InvalidInputError
 
-Status = Literal["ok", "infeasible", "failed"]
-STATUSES: tuple[Status, ...] = ("ok", "infeasible", "failed")
+Status = Literal["ok", "infeasible", "failed", "pending"]
+STATUSES: tuple[Status, ...] = ("ok", "infeasible", "failed", "pending")
+Fidelity = Literal["predicted", "simulated", "measured", "mixed"]
 SUM_TOLERANCE = 1e-9
 ID_DECIMALS = 12
 PHASE_SEPARATOR = "|"  # of the names that go into an id, so no name may contain it
@@ -205,9 +206,13 @@ class Candidate:
 class Outcome:
     """What a simulator (or a laboratory) found for one candidate.
 
+    ``pending``: not known yet, and asked for; the candidate is to be handed in again later. It
+    costs nothing and is never on record.
     ``values``: property name (with unit) to value, finite, only where status is ``ok``.
     ``bounds``: property to (low, high) that hold for the discrete image as given; a subset.
     ``diagnostics``: small JSON values (iterations, residual). ``reason``: required unless ok.
+    ``uncertainty``: property to standard uncertainty (one standard deviation), in the property's
+    unit; a subset of ``values``.
     """
 
     status: Status
@@ -215,6 +220,7 @@ class Outcome:
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
     reason: str = ""
+    uncertainty: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:
@@ -232,8 +238,19 @@ class Outcome:
                 raise InvalidInputError(
                     f"bounds of {name} are ({low}, {high}); expected low <= high"
                 )
+        for name, deviation in self.uncertainty.items():
+            if name not in self.values or not 0 <= deviation < math.inf:
+                raise InvalidInputError(
+                    f"uncertainty of {name} is {deviation}; expected a finite number >= 0 of a "
+                    "property that has a value"
+                )
         object.__setattr__(
             self, "values", MappingProxyType({k: float(v) for k, v in self.values.items()})
+        )
+        object.__setattr__(
+            self,
+            "uncertainty",
+            MappingProxyType({k: float(v) for k, v in self.uncertainty.items()}),
         )
         object.__setattr__(
             self,
@@ -244,7 +261,7 @@ class Outcome:
 
     def __reduce__(self) -> tuple[Any, ...]:
         maps = (dict(self.values), dict(self.bounds), dict(self.diagnostics))
-        return Outcome, (self.status, *maps, self.reason)
+        return Outcome, (self.status, *maps, self.reason, dict(self.uncertainty))
 
     @staticmethod
     def failed(reason: str, **diagnostics: Any) -> Outcome:
@@ -256,7 +273,8 @@ class Record:
     """One evaluation: candidate, who evaluated it, when in the campaign, and the outcome.
 
     ``arm``: which strategy asked for it (``"loop"``, ``"random"``, ``"mutation"``, ``"seed"``).
-    ``fidelity``: ``predicted`` (a surrogate's, never stored), ``simulated`` or ``measured``.
+    ``fidelity``: ``predicted`` (a surrogate's, never stored), ``simulated``, ``measured``, or
+    ``mixed`` where some of its values are simulated and some measured.
     """
 
     candidate: Candidate
@@ -265,4 +283,4 @@ class Record:
     version: str
     round: int
     arm: str = "loop"
-    fidelity: Literal["predicted", "simulated", "measured"] = "simulated"
+    fidelity: Fidelity = "simulated"

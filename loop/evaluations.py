@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Select, Table, func, literal, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, func, literal, select
 
 from loop import tables as t
 from loop.candidate import Candidate
@@ -37,12 +37,32 @@ FIXED_FIELDS: dict[str, Field] = {
     "evaluated_at": Field(t.evaluation.c.evaluated_at, "text"),
 }
 _LAST = ("simulator", "version", "fidelity", "reason", "planned_at", "evaluated_at")
-# Kind -> table of the values, its key, and the column of the main query that the key matches.
-_VALUES: dict[str, tuple[Table, Any, Any]] = {
-    "property": (t.property_value, t.property_value.c.evaluation_id, t.evaluation.c.id),
-    "requested": (t.proposal_value, t.proposal_value.c.proposal_id, t.proposal.c.id),
-    "predicted": (t.proposal_value, t.proposal_value.c.proposal_id, t.proposal.c.id),
-    "candidate": (t.candidate_value, t.candidate_value.c.candidate_key, t.candidate.c.key),
+
+
+class _Values(NamedTuple):
+    """Where the numbers of one kind of field are."""
+
+    value: ColumnElement[Any]
+    name: ColumnElement[Any]
+    key: ColumnElement[Any]
+    owner: ColumnElement[Any]  # of the main query, that the key matches
+    prefix: str = ""  # of the field, before the name
+
+
+def _values(table: Table, key: str, owner: Any) -> _Values:
+    return _Values(table.c.value, table.c.name, table.c[key], owner)
+
+
+UNCERTAINTY_PREFIX = "uncertainty_"
+_PROPERTIES = _values(t.property_value, "evaluation_id", t.evaluation.c.id)
+_VALUES: dict[str, _Values] = {
+    "property": _PROPERTIES,
+    "uncertainty": _PROPERTIES._replace(
+        value=t.property_value.c.uncertainty, prefix=UNCERTAINTY_PREFIX
+    ),
+    "requested": _values(t.proposal_value, "proposal_id", t.proposal.c.id),
+    "predicted": _values(t.proposal_value, "proposal_id", t.proposal.c.id),
+    "candidate": _values(t.candidate_value, "candidate_key", t.candidate.c.key),
 }
 
 
@@ -73,8 +93,8 @@ def _resolve(name: str, named: dict[str, str]) -> Field:
             known += [other for other, kind in named.items() if kind == "property"]
         raise InvalidInputError(unknown_name("field", name[:80], known))
     # A subquery by primary key for each use, not a join: databases bound the number of joins.
-    table, key, owner = _VALUES[named[name]]
-    value = select(table.c.value).where(key == owner, table.c.name == name)
+    of = _VALUES[named[name]]
+    value = select(of.value).where(of.key == of.owner, of.name == name.removeprefix(of.prefix))
     return Field(value.correlate(*_SOURCES).scalar_subquery(), "number")
 
 
@@ -126,7 +146,7 @@ def frame(
     wanted = [n for n in fields(connection, campaign) if columns is None or n in columns]
 
     fixed = [FIXED_FIELDS[name].expression.label(name) for name in wanted if name in FIXED_FIELDS]
-    owners = [owner.label(f"key {kind}") for kind, (_, _, owner) in _VALUES.items()]
+    owners = [of.owner.label(f"key {kind}") for kind, of in _VALUES.items()]
     query = _matching(select(*fixed, *owners), campaign, where, named)
     if sort is not None:
         key = _resolve(sort.strip().strip("`"), named).expression
@@ -139,10 +159,10 @@ def frame(
     data: dict[str, Any] = {}
     for i, label in enumerate(fixed):
         data[label.name] = _column(label.name, [row[i] for row in rows])
-    for i, (kind, (table, key, _)) in enumerate(_VALUES.items(), start=len(fixed)):
+    for i, (kind, of) in enumerate(_VALUES.items(), start=len(fixed)):
         names = [name for name in wanted if named.get(name) == kind]
         if names:
-            values = _pivot(connection, table, key, [row[i] for row in rows], names)
+            values = _pivot(connection, of, [row[i] for row in rows], names)
             data.update(zip(names, values.T, strict=True))
     return pd.DataFrame({name: data[name] for name in wanted})
 
@@ -157,16 +177,16 @@ def _column(name: str, values: Sequence[Any]) -> Any:
 
 
 def _pivot(
-    connection: Connection, table: Table, key: Any, owners: Sequence[int | None], names: list[str]
+    connection: Connection, of: _Values, owners: Sequence[int | None], names: list[str]
 ) -> NDArray[np.float64]:
     """(n, k) values of n owners (they may repeat, or be None), NaN where there is none."""
     distinct = list(dict.fromkeys(owner for owner in owners if owner is not None))
     place = {owner: i for i, owner in enumerate(distinct)}
-    column = {name: j for j, name in enumerate(names)}
+    column = {name.removeprefix(of.prefix): j for j, name in enumerate(names)}
     grid = np.full((len(distinct) + 1, len(names)), np.nan)  # the last row is for None
-    query = select(key, table.c.name, table.c.value).where(table.c.value.is_not(None))
+    query = select(of.key, of.name, of.value).where(of.value.is_not(None))
     for part in chunks(distinct):
-        for owner, name, value in connection.execute(query.where(key.in_(part))):
+        for owner, name, value in connection.execute(query.where(of.key.in_(part))):
             if (j := column.get(name)) is not None:
                 grid[place[owner], j] = value
     return grid[[place.get(owner, -1) if owner is not None else -1 for owner in owners]]
@@ -205,6 +225,8 @@ def candidate_records(connection: Connection, candidate_id: str) -> pd.DataFrame
             p.value,
             p.low,
             p.high,
+            p.uncertainty,
+            p.fidelity.label("value_fidelity"),
             *(labels[name] for name in _LAST),
         )
         .select_from(_FROM.outerjoin(t.property_value, p.evaluation_id == t.evaluation.c.id))
@@ -219,7 +241,7 @@ def candidate_records(connection: Connection, candidate_id: str) -> pd.DataFrame
         values = [row[i] for row in rows]
         if name in FIXED_FIELDS:
             data[name] = _column(name, values)
-        elif name == "property":
+        elif name in ("property", "value_fidelity"):
             data[name] = pd.array(values, dtype="str")
         else:
             data[name] = np.array(values, dtype=np.float64)

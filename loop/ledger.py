@@ -7,18 +7,20 @@ name is a LedgerError. A Ledger may be shared by threads; every process opens it
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
+from loop import ledger_laboratory
 from loop import ledger_reads as reads
 from loop import tables as t
-from loop.candidate import Candidate, Outcome
+from loop.candidate import Candidate, Fidelity, Outcome
 from loop.database import this_process
 from loop.errors import InvalidInputError, LedgerError
+from loop.laboratory import Measurement, Told, Wanted
 from loop.ledger_reader import Checkpoint, LedgerReader
 from loop.ledger_writes import (
     add_evaluations,
@@ -130,11 +132,18 @@ class Ledger(LedgerReader):
 
     def finish(self, campaign: int, reason: str | None) -> None:
         """Note why a campaign stopped; None takes it up again."""
+        self._stop(campaign, reason, None)
+
+    def wait(self, campaign: int, what: str) -> None:
+        """Note what a campaign waits for that stopped and has not finished."""
+        self._stop(campaign, None, what)
+
+    def _stop(self, campaign: int, reason: str | None, waiting: str | None) -> None:
         with self._database.write() as connection:
             lock_campaign(connection, campaign)
-            if reads.finished(connection, campaign) != reason:
-                values = {"campaign_id": campaign, "reason": reason, "stopped_at": now()}
-                insert_row(connection, t.run_stop, **values)
+            if reads.stopped(connection, campaign) != (reason, waiting):
+                values = {"reason": reason, "waiting": waiting, "stopped_at": now()}
+                insert_row(connection, t.run_stop, campaign_id=campaign, **values)
 
     def plan_batch(
         self,
@@ -196,18 +205,24 @@ class Ledger(LedgerReader):
         simulator: str,
         version: str,
         targets: Targets,
-        fidelity: Literal["simulated", "measured"] = "simulated",
+        fidelity: Mapping[str, Fidelity] | None = None,
     ) -> None:
         """Record outcomes of a batch with their distance to the targets and whether they hit.
 
-        A position keeps the outcome it has: the same status, reason, values, bounds, simulator
-        and version are accepted again (diagnostics may differ, they hold timings), anything else
-        is a LedgerError, and then none of the call is recorded.
+        A position keeps the outcome it has: the same status, reason, values, bounds, uncertainty,
+        simulator and version are accepted again (diagnostics may differ, they hold timings),
+        anything else is a LedgerError, and then none of the call is recorded. ``fidelity``: of
+        each property; simulated where nothing is said. Raises InvalidInputError for an outcome
+        that is pending: it is none yet.
         """
         if len(positions) != len(outcomes) or len(set(positions)) != len(positions):
             raise InvalidInputError(
                 f"{len(outcomes)} outcomes for positions {list(positions)}; "
                 "expected one outcome per position and each position once"
+            )
+        if any(outcome.status == "pending" for outcome in outcomes):
+            raise InvalidInputError(
+                "an outcome is pending; leave its position out until it is known"
             )
         with self._database.write() as connection:
             lock_campaign(connection, campaign)
@@ -234,9 +249,38 @@ class Ledger(LedgerReader):
                     "start_id": reads.newest_start(connection, campaign).id,
                     "simulator": simulator,
                     "version": version,
-                    "fidelity": fidelity,
                 }
-                add_evaluations(connection, campaign, fresh, common, targets)
+                add_evaluations(connection, campaign, fresh, common, targets, fidelity or {})
+
+    def ask(self, campaign: int, wanted: Mapping[str, Mapping[str, Wanted]]) -> None:
+        """Put properties (candidate id -> property -> what) on the work list, if not there yet.
+
+        Raises LedgerError for a candidate that is not in the ledger.
+        """
+        with self._database.write() as connection:
+            lock_campaign(connection, campaign)
+            ledger_laboratory.add_requests(connection, campaign, wanted)
+
+    def tell(
+        self,
+        campaign: int,
+        results: Iterable[tuple[str, Measurement]],
+        *,
+        replace: bool = False,
+    ) -> Told:
+        """Keep results of work that was asked for: all of them in one transaction, or none.
+
+        ``results``: each with where it stands, for messages. A result that was told before alike
+        is passed over; a different one takes its place with ``replace``, and records that were
+        scored with it stay as they are. Raises InvalidInputError for an id that is not on the
+        campaign's work list, a property that is not wanted of it, another unit, a value outside
+        the physical range, and a result that contradicts another.
+        """
+        with self._database.write() as connection:
+            lock_campaign(connection, campaign)
+            return ledger_laboratory.add_measurements(
+                connection, campaign, results, replace=replace
+            )
 
     def add_round(
         self,

@@ -10,9 +10,10 @@ from typing import Any, Self
 
 import pandas as pd
 
-from loop import evaluations, ledger_reads
+from loop import evaluations, ledger_laboratory, ledger_reads
 from loop.candidate import Candidate, Outcome, Record
 from loop.database import Database, open_database
+from loop.laboratory import Measurement, Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,8 @@ class LedgerReader:
         """One row per campaign.
 
         Columns: id, name, seed, created_at, started_at, settings_hash, data_hash, rounds
-        (finished), planned, evaluations, hits, distinct_hits, finished (why it stopped).
+        (finished), planned, evaluations, hits, distinct_hits, finished (why it stopped), waiting
+        (for what, where a run stopped for that), asked, told (measurements).
         """
         with self._database.read() as connection:
             return ledger_reads.campaigns(connection)
@@ -100,7 +102,41 @@ class LedgerReader:
     def finished(self, campaign: int) -> str | None:
         """Why the campaign stopped, None while it has not."""
         with self._database.read() as connection:
-            return ledger_reads.finished(connection, campaign)
+            return ledger_reads.stopped(connection, campaign)[0]
+
+    def waiting(self, campaign: int) -> str | None:
+        """What a run that stopped waits for, None when it does not."""
+        with self._database.read() as connection:
+            return ledger_reads.stopped(connection, campaign)[1]
+
+    def work(self, campaign: int, *, told: bool = False) -> list[Work]:
+        """Designs that people are asked to measure, in the order of asking.
+
+        With ``told`` also those of which everything has been told.
+        """
+        with self._database.read() as connection:
+            found = ledger_laboratory.work(connection, campaign)
+        return [work for work in found if told or work.open]
+
+    def fidelities(self, campaign: int) -> dict[str, set[str]]:
+        """Property -> how its values on record were found: simulated, measured, or both."""
+        with self._database.read() as connection:
+            return ledger_reads.fidelities(connection, campaign)
+
+    def open_requests(self, campaign: int) -> dict[str, int]:
+        """Candidate id -> how many of its properties were asked for and are not told, if any."""
+        with self._database.read() as connection:
+            return ledger_laboratory.open_requests(connection, campaign)
+
+    def unscored(self, campaign: int) -> set[str]:
+        """Ids of the designs that are planned and have no outcome."""
+        with self._database.read() as connection:
+            return ledger_laboratory.unscored(connection, campaign)
+
+    def measurements(self, ids: Sequence[str]) -> dict[str, dict[tuple[str, str], Measurement]]:
+        """Candidate id -> (property, unit) -> newest result that was told, in any campaign."""
+        with self._database.read() as connection:
+            return ledger_laboratory.measurements(connection, ids)
 
     def is_planned(self, campaign: int, arm: str, round: int) -> bool:  # noqa: A002
         """Whether a batch (it may be empty) is on record."""
@@ -186,8 +222,9 @@ class LedgerReader:
         """One row per planned candidate, of one campaign or all, in evaluation order.
 
         Columns: id, campaign, arm, round, position, status (``pending`` before the outcome), hit
-        (nullable boolean), distance, source, guidance; the properties; requested_<property>,
-        predicted_<property>, predicted_std_<property>; <phase>.fraction, x_<Element>,
+        (nullable boolean), distance, source, guidance; the properties; uncertainty_<property>
+        (standard, of measured values), requested_<property>, predicted_<property>,
+        predicted_std_<property>; <phase>.fraction, x_<Element>,
         <phase>.<Element>, process.<variable>; simulator, version, fidelity, reason, planned_at,
         evaluated_at. Numbers that a row lacks are NaN. ``columns`` loads only those.
         ``where``: a filter, see loop.query; blank means all. ``sort``: a field; rows that lack
@@ -222,8 +259,8 @@ class LedgerReader:
         """Every time a candidate was planned, one row per property (one without, if none).
 
         Columns: campaign, arm, round, position, status, hit, distance, source, guidance,
-        property, value, low, high (bounds), simulator, version, fidelity, reason, planned_at,
-        evaluated_at.
+        property, value, low, high (bounds), uncertainty (standard), value_fidelity, simulator,
+        version, fidelity, reason, planned_at, evaluated_at.
         """
         with self._database.read() as connection:
             return evaluations.candidate_records(connection, candidate_id)

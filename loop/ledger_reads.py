@@ -14,8 +14,10 @@ from loop.candidate import Candidate, Origin, Outcome, Record
 from loop.errors import LedgerError, unknown_name
 from loop.ledger_rows import candidate_from_row
 
-# What tells two outcomes apart: simulator, version, status, reason, values, bounds.
-Comparable = tuple[str, str, str, str, dict[str, float], dict[str, tuple[float, float]]]
+# What tells two outcomes apart: simulator, version, status, reason, values, bounds, uncertainty.
+Comparable = tuple[
+    str, str, str, str, dict[str, float], dict[str, tuple[float, float]], dict[str, float]
+]
 
 
 def chunks(items: Sequence[Any], size: int = 5000) -> Iterator[list[Any]]:
@@ -55,12 +57,15 @@ def campaigns(connection: Connection) -> pd.DataFrame:
         t.round_summary.c.campaign_id == c.id, t.round_summary.c.round > 0
     )
     started = select(func.max(t.run_start.c.started_at)).where(t.run_start.c.campaign_id == c.id)
-    stopped = (
-        select(t.run_stop.c.reason)
-        .where(t.run_stop.c.campaign_id == c.id)
-        .order_by(t.run_stop.c.id.desc())
-        .limit(1)
-    )
+
+    def newest_stop(what: Any) -> Any:
+        query = select(what).where(t.run_stop.c.campaign_id == c.id)
+        return query.order_by(t.run_stop.c.id.desc()).limit(1).scalar_subquery()
+
+    def counted(table: Any) -> Any:
+        query = select(func.count(table.c.id)).where(table.c.campaign_id == c.id)
+        return query.scalar_subquery()
+
     hit = t.evaluation.c.hit.is_(True)
     query = select(
         c.id,
@@ -79,7 +84,10 @@ def campaigns(connection: Connection) -> pd.DataFrame:
         per_campaign(
             func.count(t.proposal.c.candidate_key.distinct()), proposals, evaluations, where=hit
         ).label("distinct_hits"),
-        stopped.scalar_subquery().label("finished"),
+        newest_stop(t.run_stop.c.reason).label("finished"),
+        newest_stop(t.run_stop.c.waiting).label("waiting"),
+        counted(t.request).label("asked"),
+        counted(t.measurement).label("told"),
     ).order_by(c.id)
     result = connection.execute(query)
     return pd.DataFrame([tuple(row) for row in result], columns=list(result.keys()))
@@ -94,10 +102,12 @@ def newest_start(connection: Connection, campaign: int) -> Row[Any]:
     return row
 
 
-def finished(connection: Connection, campaign: int) -> str | None:
-    """See Ledger.finished."""
-    query = select(t.run_stop.c.reason).where(t.run_stop.c.campaign_id == campaign)
-    return connection.scalar(query.order_by(t.run_stop.c.id.desc()).limit(1))
+def stopped(connection: Connection, campaign: int) -> tuple[str | None, str | None]:
+    """Why a campaign has finished and what it waits for, at most one of them."""
+    stop = t.run_stop.c
+    query = select(stop.reason, stop.waiting).where(stop.campaign_id == campaign)
+    row = connection.execute(query.order_by(stop.id.desc()).limit(1)).one_or_none()
+    return (None, None) if row is None else (row.reason, row.waiting)
 
 
 def claim_message(connection: Connection, campaign: int) -> str:
@@ -230,8 +240,8 @@ def candidate_keys(connection: Connection, ids: Sequence[str]) -> dict[str, int]
 
 def comparable(simulator: str, version: str, outcome: Outcome) -> Comparable:
     """What must be the same when an outcome is added again; diagnostics hold timings."""
-    values, bounds = dict(outcome.values), dict(outcome.bounds)
-    return simulator, version, outcome.status, t.plain_text(outcome.reason), values, bounds
+    found = dict(outcome.values), dict(outcome.bounds), dict(outcome.uncertainty)
+    return simulator, version, outcome.status, t.plain_text(outcome.reason), *found
 
 
 def recorded(connection: Connection, proposals: Sequence[int]) -> dict[int, Comparable]:
@@ -250,15 +260,27 @@ def _outcomes(connection: Connection, rows: Sequence[Row[Any]]) -> dict[int, Out
     """The outcomes of rows that have the columns of the evaluation table."""
     values: dict[int, dict[str, float]] = defaultdict(dict)
     bounds: dict[int, dict[str, tuple[float, float]]] = defaultdict(dict)
+    uncertainty: dict[int, dict[str, float]] = defaultdict(dict)
+    p = t.property_value.c
+    columns = (p.evaluation_id, p.name, p.value, p.low, p.high, p.uncertainty)
     for part in chunks([row.id for row in rows]):
-        query = select(t.property_value).where(t.property_value.c.evaluation_id.in_(part))
-        for number, name, value, low, high in connection.execute(query):
+        query = select(*columns).where(p.evaluation_id.in_(part))
+        for number, name, value, low, high, deviation in connection.execute(query):
             if value is not None:
                 values[number][name] = value
             if low is not None:
                 bounds[number][name] = (low, high)
+            if deviation is not None:
+                uncertainty[number][name] = deviation
     return {
-        row.id: Outcome(row.status, values[row.id], bounds[row.id], row.diagnostics, row.reason)
+        row.id: Outcome(
+            row.status,
+            values[row.id],
+            bounds[row.id],
+            row.diagnostics,
+            row.reason,
+            uncertainty[row.id],
+        )
         for row in rows
     }
 
@@ -320,6 +342,23 @@ def records(
         )
         for row, design in zip(found, designs, strict=True)
     ]
+
+
+def fidelities(connection: Connection, campaign: int) -> dict[str, set[str]]:
+    """Property -> how its values in a campaign were found."""
+    p, e = t.property_value.c, t.evaluation.c
+    query = (
+        select(p.name, func.coalesce(p.fidelity, e.fidelity))
+        .join_from(t.batch, t.proposal)
+        .join(t.evaluation)
+        .join(t.property_value)
+        .where(t.batch.c.campaign_id == campaign, p.value.is_not(None))
+        .distinct()
+    )
+    found: dict[str, set[str]] = defaultdict(set)
+    for name, kind in connection.execute(query):
+        found[name].add(kind)
+    return dict(found)
 
 
 def round_summary(

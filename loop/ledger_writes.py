@@ -11,9 +11,10 @@ from sqlalchemy import Connection, Table, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from loop import tables as t
-from loop.candidate import Candidate, Outcome
+from loop.candidate import Candidate, Fidelity, Outcome
 from loop.errors import LedgerError
-from loop.evaluations import FIXED_FIELDS
+from loop.evaluations import FIXED_FIELDS, UNCERTAINTY_PREFIX
+from loop.laboratory import overall
 from loop.ledger_reads import candidate_keys
 from loop.ledger_rows import candidate_row, candidate_values, proposal_values
 from loop.targets import Targets
@@ -122,8 +123,13 @@ def add_evaluations(
     found: Sequence[tuple[int, Outcome]],
     common: Mapping[str, Any],
     targets: Targets,
+    fidelity: Mapping[str, Fidelity],
 ) -> None:
-    """The rows of new outcomes, each with the number of its proposal."""
+    """The rows of new outcomes, each with the number of its proposal.
+
+    ``fidelity``: of each property; an evaluation's is that of its values, or of all properties
+    where it has none.
+    """
     rows: list[dict[str, Any]] = []
     for proposal, outcome in found:
         distance = targets.distance(outcome.values)
@@ -131,6 +137,10 @@ def add_evaluations(
             {
                 **common,
                 "proposal_id": proposal,
+                "fidelity": overall(
+                    [fidelity.get(name, "simulated") for name in outcome.values]
+                    or fidelity.values()
+                ),
                 "status": outcome.status,
                 "reason": t.plain_text(outcome.reason),
                 "diagnostics": outcome.diagnostics,
@@ -147,6 +157,8 @@ def add_evaluations(
     for evaluation, (_, outcome) in zip(ids, found, strict=True):
         for name in dict.fromkeys((*outcome.values, *outcome.bounds)):
             kinds[name] = "property"
+            if name in outcome.uncertainty:
+                kinds[UNCERTAINTY_PREFIX + name] = "uncertainty"
             low, high = outcome.bounds.get(name, (None, None))
             values.append(
                 {
@@ -155,6 +167,8 @@ def add_evaluations(
                     "value": outcome.values.get(name),
                     "low": low,
                     "high": high,
+                    "uncertainty": outcome.uncertainty.get(name),
+                    "fidelity": fidelity.get(name, "simulated"),
                 }
             )
     register_fields(connection, campaign, kinds)

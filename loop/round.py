@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from loop.candidate import Candidate, Outcome, Record
 from loop.errors import SpinodalError
 from loop.features import Features
+from loop.laboratory import AWAITED
 from loop.protocols import Generator, Simulator
 from loop.selection import greedy_batch, log_expected_improvement, log_probability_of_hit
 from loop.surrogate import Prediction, Surrogate
@@ -134,7 +135,8 @@ def predicted_rows(
 def evaluate(simulators: Sequence[Simulator], candidates: Sequence[Candidate]) -> list[Outcome]:
     """One outcome per candidate from all simulators together.
 
-    Values are merged; a candidate that one simulator fails is failed. A simulator that raises or
+    Values are merged; a candidate that one simulator fails is failed, and one that another cannot
+    know yet is pending: what it waits for is named in the diagnostics. A simulator that raises or
     breaks its contract (a value that is not finite, a property too few or too many) is asked
     again for one candidate at a time: only those that it cannot do are failed, with the reason.
     ``infeasible`` is what a simulator says itself.
@@ -144,19 +146,27 @@ def evaluate(simulators: Sequence[Simulator], candidates: Sequence[Candidate]) -
         return merged
     columns = [_guarded(simulator, candidates) for simulator in simulators]
     for outcomes in zip(*columns, strict=True):
-        bad = next((o for o in outcomes if o.status != "ok"), None)
+        bad = next((o for o in outcomes if o.status in ("failed", "infeasible")), None)
         if bad is not None:
             merged.append(bad)
+            continue
+        waiting = [o for o in outcomes if o.status == "pending"]
+        if waiting:
+            reason = "; ".join(dict.fromkeys(o.reason for o in waiting))
+            awaited = [name for o in waiting for name in o.diagnostics.get(AWAITED, ())]
+            merged.append(Outcome("pending", diagnostics={AWAITED: awaited}, reason=reason))
             continue
         values: dict[str, float] = {}
         bounds: dict[str, tuple[float, float]] = {}
         diagnostics: dict[str, object] = {}
+        uncertainty: dict[str, float] = {}
         for simulator, outcome in zip(simulators, outcomes, strict=True):
             values |= outcome.values
             bounds |= outcome.bounds
+            uncertainty |= outcome.uncertainty
             if outcome.diagnostics:
                 diagnostics[simulator.name] = dict(outcome.diagnostics)
-        merged.append(Outcome("ok", values, bounds, diagnostics))
+        merged.append(Outcome("ok", values, bounds, diagnostics, uncertainty=uncertainty))
     return merged
 
 

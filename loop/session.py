@@ -7,112 +7,19 @@ A workflow engine calls the stages one by one; ``run`` calls them in order witho
 
 from __future__ import annotations
 
-import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Callable
 
-import numpy as np
-
-from loop.campaign import Campaign
-from loop.candidate import Candidate, Record
-from loop.checks import check_outputs, check_targets
-from loop.designs import Bank, screened_designs
+from loop.candidate import Candidate
 from loop.errors import LedgerError
-from loop.features import Features
-from loop.ledger import Ledger
-from loop.library import Library
-from loop.protocols import Generator, Progress, Simulator, silent
-from loop.round import (
-    Batch,
-    evaluate,
-    predicted_records,
-    predicted_rows,
-    propose_pool,
-    select,
-    stage_rng,
-    valid_and_new,
-)
+from loop.laboratory import AWAITED, counted
+from loop.learning import Learning
+from loop.round import evaluate, stage_rng, valid_and_new
 from loop.summary import LOOP_ARM, SEED_ARM, RoundSummary, summarise
-from loop.surrogate import Surrogate
-from loop.validity import Gate
-
-BANK_IMAGES = 16384
-MUTANTS = 0.25  # share of the designs to learn from that are mutants of the best records
 
 
-class Keepable(Protocol):
-    """What a generator offers besides the contract when it has weights worth keeping."""
-
-    def save(self, folder: Path) -> tuple[str, Path]: ...
-    def load(self, path: Path) -> Generator: ...
-
-
-class Session:
+class Session(Learning):
     """Campaign, ledger and the parts made for it; see the module's text."""
-
-    def __init__(
-        self,
-        campaign: Campaign,
-        ledger: Ledger,
-        *,
-        library: Library,
-        generators: Mapping[str, Generator],
-        simulators: Sequence[Simulator],
-        checkpoints: Path,
-        versions: Mapping[str, str] | None = None,
-        progress: Progress = silent,
-    ) -> None:
-        """``generators``: per arm the untrained generator; the arm "loop" must be among them.
-
-        Raises InvalidCampaignError when two simulators give the same property or a target
-        cannot be met (``loop.checks``).
-        """
-        self.campaign = campaign
-        self.ledger = ledger
-        self.library = library
-        self.simulators = tuple(simulators)
-        self.checkpoints = checkpoints
-        self.progress = progress
-        self.properties = tuple(name for s in self.simulators for name in s.outputs)
-        check_outputs(self.simulators)
-        check_targets(campaign.targets, self.simulators)
-        self._untrained = dict(generators)
-        self._trained: dict[tuple[str, int], Generator] = {}
-        self._started: dict[tuple[str, int], float] = {}
-        self._prepared: tuple[Features, Gate, Bank] | None = None
-        self.arms = tuple(generators)
-        self.simulator = "+".join(s.name for s in self.simulators)
-        self.version = "+".join(s.version for s in self.simulators)
-        self.campaign_id = ledger.ensure_campaign(
-            campaign.name,
-            seed=campaign.seed,
-            settings=campaign.settings,
-            settings_hash=campaign.settings_hash(),
-            data_hash=library.data_hash,
-            versions={"python": platform.python_version(), self.simulator: self.version}
-            | dict(versions or {}),
-            properties=self.properties,
-        )
-
-    # Parts that depend on the campaign alone
-
-    def _parts(self) -> tuple[Features, Gate, Bank]:
-        if self._prepared is None:
-            seed, space = self.campaign.seed, self.campaign.space
-            rng = stage_rng(seed, "library", 0, "bank")
-            images = held_out = compositions = None
-            if space.image_shape is not None:
-                images = self.library.patches(BANK_IMAGES // 4, rng=rng)
-                split = "val" if self.library.has_images("val") else "train"
-                held_out = self.library.patches(BANK_IMAGES // 16, rng=rng, split=split)
-            if space.elements:
-                compositions = self.library.table
-            features = Features.fit(space, images)
-            gate = Gate.fit(space, features.images, images, held_out, compositions)
-            self._prepared = features, gate, Bank.draw(self.library, features, BANK_IMAGES, rng)
-        return self._prepared
 
     # Stages
 
@@ -170,135 +77,6 @@ class Session:
         spent = int(((frame["arm"] == arm) & frame["round"].between(1, index - 1)).sum())
         return max(0, min(settings.batch, settings.budget - spent))
 
-    def records(self, arm: str, before: int) -> list[Record]:
-        """What an arm knows before a round: the seeds and its own earlier rounds."""
-        seeds = self.ledger.records(self.campaign_id, arms=[SEED_ARM])
-        own = self.ledger.records(self.campaign_id, arms=[arm], rounds=range(1, before))
-        return seeds + own
-
-    def _propose(self, arm: str, index: int, size: int) -> Batch:
-        if size == 0:
-            return Batch([], [], 0, 0, {})
-        settings, targets = self.campaign.loop, self.campaign.targets
-        features, gate, _ = self._parts()
-        records = self.records(arm, index)
-        known = {r.candidate.id for r in records}
-
-        def stage(name: str) -> np.random.Generator:
-            return stage_rng(self.campaign.seed, arm, index, name)
-
-        if arm == "random":
-            pool = self._untrained[arm].propose(2 * size + 50, guidance=0.0, rng=stage("propose"))
-            kept, away = valid_and_new(pool, gate, known)
-            return Batch(kept[:size], [], len(pool), len(kept), away)
-        ok = [r for r in records if r.outcome.status == "ok"]
-        if not ok:
-            raise LedgerError(
-                "no evaluation so far was ok; look at the reasons with `spinodal query`"
-            )
-        surrogate = self.surrogate(ok, stage("surrogate"))
-        generator = self.generator(arm, index, ok, surrogate)
-        guidance = settings.guidance if arm == LOOP_ARM else (0.0,)
-        self.progress("propose", 0, 1)
-        pool = propose_pool(generator, settings.pool, targets, guidance, stage("propose"))
-        kept, away = valid_and_new(pool, gate, known)
-        self.progress("propose", 1, 1)
-        if not kept:
-            return Batch([], [], len(pool), 0, away)
-        picked, prediction = select(
-            kept,
-            surrogate,
-            features,
-            targets,
-            ok,
-            size=size,
-            diversity=settings.diversity,
-            rng=stage("select"),
-        )
-        return Batch(
-            [kept[i] for i in picked],
-            predicted_rows(prediction, self.properties, picked),
-            len(pool),
-            len(kept),
-            away,
-        )
-
-    def surrogate(self, ok: Sequence[Record], rng: np.random.Generator) -> Surrogate:
-        """The surrogate fitted to scored records."""
-        features, _, _ = self._parts()
-        x = features.transform([r.candidate for r in ok])
-        y = np.array([[r.outcome.values.get(k, np.nan) for k in self.properties] for r in ok])
-        return Surrogate(self.properties).fit(x, y, rng=rng, progress=self.progress)
-
-    def generator(
-        self, arm: str, index: int, ok: Sequence[Record], surrogate: Surrogate
-    ) -> Generator:
-        """The arm's generator fitted for a round, from its checkpoint where there is one."""
-        cached = self._trained.get((arm, index))
-        if cached is not None:
-            return cached
-        generator = self.restored(arm, index)
-        if generator is None:
-            start = self._untrained[arm]
-            if hasattr(start, "save"):  # others cannot be taken up again: they learn anew
-                start = self.restored(arm, index - 1) or start
-            rng = stage_rng(self.campaign.seed, arm, index, "fit")
-            learned = list(ok)
-            if hasattr(start, "save"):
-                learned += self.unscored(ok, surrogate, index, rng)
-            generator = start.fit(learned, rng=rng, progress=self.progress)
-            if hasattr(generator, "save"):
-                digest, path = generator.save(self.checkpoints)
-                self.ledger.add_checkpoint(
-                    self.campaign_id, arm, index, "generator", digest, str(path), {"round": index}
-                )
-        self._trained = {k: v for k, v in self._trained.items() if k[0] != arm}
-        self._trained[arm, index] = generator
-        return generator
-
-    def restored(self, arm: str, index: int) -> Generator | None:
-        """The generator of a round from memory or its checkpoint; None when it has none."""
-        if (arm, index) in self._trained:
-            return self._trained[arm, index]
-        found = self.ledger.checkpoint(self.campaign_id, arm, index, "generator")
-        if found is None:
-            return None
-        path = Path(found.path)
-        if not path.exists():  # a ledger that was moved keeps its checkpoints beside it
-            path = self.checkpoints / path.name
-        untrained: Any = self._untrained[arm]
-        loaded: Generator = untrained.load(path)
-        return loaded
-
-    def unscored(
-        self, ok: Sequence[Record], surrogate: Surrogate, index: int, rng: np.random.Generator
-    ) -> list[Record]:
-        """Library designs and mutants of the best records, with the surrogate's predictions."""
-        features, gate, bank = self._parts()
-        settings = self.campaign.loop
-        mutator = self._untrained.get("mutation")
-        mutants: list[Candidate] = []
-        if mutator is not None:
-            parents = mutator.fit(ok, rng=rng)
-            n = int(MUTANTS * settings.library)
-            pool = parents.propose(n, self.campaign.targets, guidance=0.0, rng=rng)
-            mutants, _ = valid_and_new(pool, gate, set())
-        designs, values = screened_designs(
-            settings.library - len(mutants),
-            space=self.campaign.space,
-            library=self.library,
-            bank=bank,
-            features=features,
-            surrogate=surrogate,
-            targets=self.campaign.targets,
-            rng=rng,
-        )
-        learned = predicted_records(designs, values, self.properties, index)
-        if mutants:
-            predicted = surrogate.mean(features.transform(mutants))
-            learned += predicted_records(mutants, predicted, self.properties, index)
-        return learned
-
     def chunks(self, arm: str, index: int) -> list[int]:
         """Numbers of the fixed chunks of a batch that still lack outcomes."""
         size = self.campaign.loop.chunk
@@ -308,36 +86,61 @@ class Session:
         """Score one chunk; all its outcomes in one transaction. Returns how many were scored.
 
         A design that the same version of the same simulators has scored, in whatever arm or
-        campaign of the ledger, keeps what it was given then; a failed one is tried again.
+        campaign of the ledger, keeps what it was given then; a failed one is tried again. What
+        is pending is noted as asked for and stays without an outcome; it is not handed in again
+        before all that was asked for has been told.
         """
         size = self.campaign.loop.chunk
         planned = self.ledger.planned(self.campaign_id, arm, index)
         positions = list(range(chunk * size, min((chunk + 1) * size, len(planned))))
         pending = set(self.ledger.pending(self.campaign_id, arm, index))
-        positions = [i for i in positions if i in pending]
+        waiting = self.ledger.open_requests(self.campaign_id) if self.laboratories else {}
+        positions = [i for i in positions if i in pending and planned[i].id not in waiting]
         if not positions:
             return 0
+        # What has been told may have been corrected since a design was scored.
         known = [
-            self.ledger.cached_outcome(planned[i].id, self.simulator, self.version)
+            None
+            if self.laboratories
+            else self.ledger.cached_outcome(planned[i].id, self.simulator, self.version)
             for i in positions
         ]
         unknown = [planned[i] for i, seen in zip(positions, known, strict=True) if seen is None]
         fresh = iter(evaluate(self.simulators, unknown))
-        outcomes = [next(fresh) if seen is None else seen for seen in known]
+        found = {
+            i: next(fresh) if seen is None else seen
+            for i, seen in zip(positions, known, strict=True)
+        }
+        asked = {
+            planned[i].id: {name: self.wanted[name] for name in names if name in self.wanted}
+            for i, outcome in found.items()
+            if outcome.status == "pending" and (names := outcome.diagnostics.get(AWAITED))
+        }
+        if asked:
+            self.ledger.ask(self.campaign_id, asked)
+        scored = {i: outcome for i, outcome in found.items() if outcome.status != "pending"}
         self.ledger.add_outcomes(
             self.campaign_id,
             arm,
             index,
-            positions,
-            outcomes,
+            list(scored),
+            list(scored.values()),
             simulator=self.simulator,
             version=self.version,
             targets=self.campaign.targets,
+            fidelity=self.fidelity,
         )
-        return len(positions)
+        return len(scored)
 
     def finish_round(self, arm: str, index: int) -> RoundSummary:
-        """Summarise a scored round into the ledger."""
+        """Summarise a scored round into the ledger.
+
+        Raises LedgerError while some of its outcomes are pending.
+        """
+        if left := len(self.ledger.pending(self.campaign_id, arm, index)):
+            raise LedgerError(
+                f"round {index} of arm {arm!r} waits for {left} outcomes; it ends when it has them"
+            )
         features, _, _ = self._parts()
         started = self._started.get((arm, index))
         seconds = round(time.monotonic() - started, 2) if started is not None else 0.0
@@ -357,13 +160,10 @@ class Session:
 
     def next_round(self) -> int:
         """The first round that some arm has not finished."""
-        rounds = self.ledger.rounds(self.campaign_id)
         index = 1
-        while True:
-            done = set(rounds.loc[rounds["round"] == index, "arm"]) if len(rounds) else set()
-            if not set(self.arms) <= done:
-                return index
+        while not self.unfinished_arms(index):
             index += 1
+        return index
 
     def stop_reason(self) -> str | None:
         """Why no further round is due, judged by the generative arm; None when one is."""
@@ -388,10 +188,48 @@ class Session:
                 return f"stagnation: nothing better in {span} rounds"
         return None
 
+    def waits(self) -> str | None:
+        """What a run that stopped is still waiting for; None when one can go on.
+
+        One can when some design has everything that was asked for it, or none is waiting.
+        """
+        if self.ledger.waiting(self.campaign_id) is None:
+            return None
+        unscored = self.ledger.unscored(self.campaign_id)
+        if not unscored or not unscored <= set(self.ledger.open_requests(self.campaign_id)):
+            return None
+        return self.open_work()
+
+    def open_work(self) -> str:
+        """What is pending, in words."""
+        requests = self.ledger.open_requests(self.campaign_id)
+        if not requests:
+            unscored = len(self.ledger.unscored(self.campaign_id))
+            return f"waiting for outcomes of {counted(unscored, 'design')} by {self.simulator}"
+        measurements = counted(sum(requests.values()), "measurement")
+        return f"waiting for {measurements} of {counted(len(requests), 'design')}"
+
+    def wait(self) -> str:
+        """Note that the campaign waits, and for what; returns that."""
+        what = self.open_work()
+        self.ledger.wait(self.campaign_id, what)
+        return what
+
+    def is_scored(self, arm: str, index: int) -> bool:
+        """Whether an arm's round is planned and nothing of it is pending."""
+        planned = self.ledger.is_planned(self.campaign_id, arm, index)
+        return planned and not self.ledger.pending(self.campaign_id, arm, index)
+
+    def unfinished_arms(self, index: int) -> list[str]:
+        """Arms that have not finished a round, in their order."""
+        rounds = self.ledger.rounds(self.campaign_id)
+        done = set(rounds.loc[rounds["round"] == index, "arm"]) if len(rounds) else set()
+        return [arm for arm in self.arms if arm not in done]
+
     # The plain run
 
-    def run_stage(self, arm: str, index: int) -> RoundSummary:
-        """Plan, score and summarise one arm's round."""
+    def run_stage(self, arm: str, index: int) -> RoundSummary | None:
+        """Plan, score and summarise one arm's round; None while some of it is pending."""
         self._started.setdefault((arm, index), time.monotonic())
         if index > 0:
             self.plan(arm, index)
@@ -400,22 +238,35 @@ class Session:
             self.progress(f"simulate {arm}", done, len(chunks))
             self.evaluate(arm, index, chunk)
         self.progress(f"simulate {arm}", len(chunks), len(chunks))
-        return self.finish_round(arm, index)
+        return self.finish_round(arm, index) if self.is_scored(arm, index) else None
 
     def run_round(self, index: int) -> list[RoundSummary]:
-        """One round of every arm that has not finished it."""
-        rounds = self.ledger.rounds(self.campaign_id)
-        done = set(rounds.loc[rounds["round"] == index, "arm"]) if len(rounds) else set()
-        return [self.run_stage(arm, index) for arm in self.arms if arm not in done]
+        """One round of every arm that has not finished it; those that could be finished.
+
+        All arms ask for what they need before the round waits for any of it.
+        """
+        found = [self.run_stage(arm, index) for arm in self.unfinished_arms(index)]
+        return [summary for summary in found if summary is not None]
 
     def run(self, on_round: Callable[[list[RoundSummary]], None] | None = None) -> str:
-        """The whole campaign without a workflow engine; returns why it stopped."""
+        """The whole campaign without a workflow engine; returns why it stopped.
+
+        It stops, too, when a round needs what people are still to measure.
+        """
         with self.ledger.claim(self.campaign_id):
+            if (waiting := self.waits()) is not None:
+                return waiting
             self.prepare()
-            if self.chunks(SEED_ARM, 0) or not len(self.ledger.rounds(self.campaign_id, SEED_ARM)):
+            seeds = self.ledger.rounds(self.campaign_id, SEED_ARM)
+            if self.chunks(SEED_ARM, 0) or not len(seeds):
                 self.run_stage(SEED_ARM, 0)
+                if not self.is_scored(SEED_ARM, 0):
+                    return self.wait()
             while (reason := self.stop_reason()) is None:
-                found = self.run_round(self.next_round())
+                index = self.next_round()
+                found = self.run_round(index)
+                if self.unfinished_arms(index):
+                    return self.wait()
                 if on_round is not None:
                     on_round(found)
             self.ledger.finish(self.campaign_id, reason)

@@ -51,11 +51,14 @@ class Surrogate:
         y: FloatArray,
         *,
         rng: np.random.Generator,
+        noise: FloatArray | None = None,
         steps: int = 25,
         progress: Progress = silent,
     ) -> Surrogate:
         """A new surrogate from features (n, d) and property values (n, k), NaN where unknown.
 
+        ``noise``: standard uncertainties of the values (n, k), 0 where none is known. They come
+        on top of the noise that is found, which is the same for all rows.
         Raises InvalidInputError when a property has fewer than 8 values.
         """
         new = Surrogate(self.properties)
@@ -72,14 +75,24 @@ class Surrogate:
                 )
         new.outputs = PropertyScale.fit(y)
         target = new.outputs.forward(y)
+        variance = np.zeros_like(target)
+        if noise is not None:  # to first order where a property is on a logarithmic scale
+            variance = (noise / new.outputs.slope(np.where(known, target, 0.0))) ** 2
         for j in range(len(self.properties)):
             rows = np.flatnonzero(known[:, j])
             subset = rng.permutation(rows)[:FIT_ROWS]
-            found = fit_kernel(
-                torch.from_numpy(z[subset]), torch.from_numpy(target[subset, j]), steps
+            x_fit, y_fit, noise_fit = (
+                torch.from_numpy(a[subset]) for a in (z, target[:, j], variance[:, j])
             )
+            kernel, level, constant = fit_kernel(x_fit, y_fit, steps, noise_fit)
             new.models.append(
-                Posterior(torch.from_numpy(z[rows]), torch.from_numpy(target[rows, j]), *found)
+                Posterior(
+                    torch.from_numpy(z[rows]),
+                    torch.from_numpy(target[rows, j]),
+                    kernel,
+                    level + torch.from_numpy(variance[rows, j]),
+                    constant,
+                )
             )
             progress("surrogate", j + 1, len(self.properties))
         return new
@@ -112,12 +125,13 @@ class Surrogate:
 class Posterior:
     """The exact posterior for one output, with a kernel and noise found by ``fit_kernel``.
 
+    ``noise``: variance, of all rows or of each (n,).
     Only what is asked for is computed: the library's posterior would also build the covariance
     between all test points, which for thousands of designs takes minutes.
     Rasmussen & Williams 2006, Algorithm 2.1.
     """
 
-    def __init__(self, x: Tensor, y: Tensor, kernel: Any, noise: float, constant: float):
+    def __init__(self, x: Tensor, y: Tensor, kernel: Any, noise: Tensor | float, constant: float):
         self.x, self.kernel, self.constant = x, kernel, constant
         with torch.no_grad():
             gram = self._kernel(x, x)
@@ -144,16 +158,19 @@ class Posterior:
         return cross @ self.weights + self.constant, variance.sqrt()
 
 
-def fit_kernel(x: Tensor, y: Tensor, steps: int) -> tuple[Any, float, float]:
+def fit_kernel(
+    x: Tensor, y: Tensor, steps: int, known_noise: Tensor | None = None
+) -> tuple[Any, float, float]:
     """Kernel, noise variance and constant mean: maximum a posteriori, ``steps`` L-BFGS steps.
 
-    A search that fails or leaves the real numbers ends with what it started from.
+    ``known_noise``: variance of each row (n,) that is known beforehand; the noise that is found
+    comes on top. A search that fails or leaves the real numbers ends with what it started from.
     """
     from botorch.exceptions.warnings import OptimizationWarning
     from botorch.models import SingleTaskGP
     from botorch.optim.fit import fit_gpytorch_mll_scipy
     from gpytorch.constraints import GreaterThan
-    from gpytorch.likelihoods import GaussianLikelihood
+    from gpytorch.likelihoods import FixedNoiseGaussianLikelihood, GaussianLikelihood
     from gpytorch.mlls import ExactMarginalLogLikelihood
     from linear_operator.utils.errors import NanError, NotPSDError
     from linear_operator.utils.warnings import NumericalWarning
@@ -161,11 +178,20 @@ def fit_kernel(x: Tensor, y: Tensor, steps: int) -> tuple[Any, float, float]:
     from loop.kernels import LinearPlusMatern
 
     kernel = LinearPlusMatern(x.shape[1])
-    likelihood = GaussianLikelihood(noise_constraint=GreaterThan(MIN_NOISE))
+    known = torch.zeros_like(y) if known_noise is None else known_noise
+    level = GreaterThan(MIN_NOISE)
+    if bool((known > 0).any()):
+        likelihood = FixedNoiseGaussianLikelihood(
+            known.clamp_min(MIN_NOISE), learn_additional_noise=True, noise_constraint=level
+        )
+        found = likelihood.second_noise_covar
+    else:
+        likelihood = GaussianLikelihood(noise_constraint=level)
+        found = likelihood.noise_covar
     model = SingleTaskGP(
         x, y[:, None], covar_module=kernel, likelihood=likelihood, outcome_transform=None
     )
-    likelihood.noise = 1e-4
+    found.noise = 1e-4
     model.double()
     model.train()
     mll = ExactMarginalLogLikelihood(likelihood, model)
@@ -183,5 +209,4 @@ def fit_kernel(x: Tensor, y: Tensor, steps: int) -> tuple[Any, float, float]:
     if failed or not all(torch.isfinite(value).all() for value in model.parameters()):
         model.load_state_dict(start, strict=False)  # what is not a parameter stays
     model.eval()
-    noise = float(likelihood.noise.detach())
-    return kernel, noise, float(model.mean_module.constant.detach())
+    return kernel, float(found.noise.detach()), float(model.mean_module.constant.detach())

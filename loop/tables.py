@@ -31,7 +31,7 @@ from sqlalchemy import (
 
 from loop.errors import InvalidInputError
 
-SCHEMA = "0001"  # the newest revision in loop/migrations/versions
+SCHEMA = "0002"  # the newest revision in loop/migrations/versions
 # Not alembic's default name: a PostgreSQL database may hold another program's tables as well.
 VERSION_TABLE = "ledger_version"
 
@@ -115,6 +115,7 @@ run_stop = Table(
     Column("id", Integer, primary_key=True),
     Column("campaign_id", ForeignKey(campaign.c.id), nullable=False, index=True),
     Column("reason", Text),
+    Column("waiting", Text),  # for what; it has not finished then
     Column("stopped_at", Time, nullable=False),
 )
 
@@ -135,7 +136,7 @@ field = Table(
     Column("id", Integer, primary_key=True),
     Column("campaign_id", ForeignKey(campaign.c.id), nullable=False),
     Column("name", Text, nullable=False),
-    Column("kind", Text, nullable=False),  # property, requested, predicted, candidate
+    Column("kind", Text, nullable=False),  # property, uncertainty, requested, …
     UniqueConstraint("campaign_id", "name"),
 )
 
@@ -229,7 +230,39 @@ property_value = Table(
     Column("value", Double),
     Column("low", Double),
     Column("high", Double),
+    Column("uncertainty", Double),  # standard uncertainty of a measured value
+    Column("fidelity", Text),  # simulated or measured; empty: as the evaluation's
     sqlite_with_rowid=False,
+)
+
+# What a campaign waits for: properties of designs that people are to measure.
+request = Table(
+    "request",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("campaign_id", ForeignKey(campaign.c.id), nullable=False),
+    Column("candidate_key", ForeignKey(candidate.c.key), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("unit", Text, nullable=False),
+    Column("low", Double),  # physically possible values; empty: no limit
+    Column("high", Double),
+    Column("asked_at", Time, nullable=False),
+    UniqueConstraint("campaign_id", "candidate_key", "name"),
+)
+
+# Of a design, like its evaluations, whichever campaign it was told to; the newest row counts.
+measurement = Table(
+    "measurement",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("campaign_id", ForeignKey(campaign.c.id), nullable=False),
+    Column("candidate_key", ForeignKey(candidate.c.key), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("unit", Text, nullable=False),
+    Column("value", Double, nullable=False),
+    Column("uncertainty", Double),
+    Column("told_at", Time, nullable=False),
+    Index(None, "candidate_key", "name"),
 )
 
 round_summary = Table(

@@ -7,7 +7,7 @@ outputs     names of the outputs wanted, see below; default the mean chord lengt
 periodic    whether lines go on at the other side of the image, as effective properties take it to
             be; default true
 reference   label image, folder of label images, or statistics file (``correlation_reference``);
-            needed for two_point_distance; a path from the current directory
+            needed for two_point_distance; a relative path starts at the campaign's folder
 labels      phases of the reference's pixel values 0, 1, …; default the space's phases in order
 downsample  pixels of the reference, squared, that make one by majority; default 1
 
@@ -48,6 +48,7 @@ from simulators import soft_statistics
 from simulators.correlation import mean_chord_length, radial_mean, two_point
 from simulators.correlation_paths import AXES, chord_counts, lineal_path
 from simulators.correlation_reference import read_reference, two_point_curves
+from simulators.setting_paths import from_folder
 from simulators.soft_fields import checked_shares
 from simulators.surface import specific_surface
 
@@ -84,9 +85,11 @@ def create(
     space: DesignSpace,
     settings: Mapping[str, Any],
     device: str = "cpu",  # noqa: ARG001  nothing here is worth a device
+    folder: Path | None = None,
 ) -> Correlation:
     """The simulator for a design space with images.
 
+    ``folder``: where relative paths in the settings start.
     Raises InvalidCampaignError for settings or a space that cannot be used, InvalidInputError for
     a reference that cannot.
     """
@@ -94,7 +97,7 @@ def create(
         if key not in _Table.model_fields:
             raise InvalidCampaignError(f"{NAME}: " + unknown_name("key", key, _Table.model_fields))
     try:
-        table = _Table.model_validate(dict(settings))
+        table = _Table.model_validate(from_folder(settings, folder, "reference"))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

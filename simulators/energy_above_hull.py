@@ -41,6 +41,7 @@ from loop.candidate import SUM_TOLERANCE, Candidate, Outcome
 from loop.errors import InvalidCampaignError, InvalidInputError, unknown_name
 from loop.space import DesignSpace
 from simulators.hull import EnergyHull
+from simulators.setting_paths import from_folder
 from simulators.solution import Solution, excess
 from simulators.solution_settings import explain, load_solution
 from simulators.wiring import check_inputs
@@ -73,13 +74,15 @@ def create(
     settings: Mapping[str, Any],
     device: str = "cpu",  # noqa: ARG001  nothing here is worth a device
     wired: Collection[str] = (),
+    folder: Path | None = None,
 ) -> HullSimulator:
     """The simulator for a design space with compositions; ``wired``: inputs it will be given.
 
+    ``folder``: where relative paths in the settings start.
     Raises InvalidCampaignError for settings or a space that cannot be used, InvalidInputError for
     entries that cannot be read.
     """
-    table = _parsed(settings, space)
+    table = _parsed(from_folder(settings, folder, "entries", "solution"), space)
     hull = EnergyHull.load(table.entries)
     for element in space.elements:
         if element not in hull.elements:

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 from loop.candidate import Candidate, Outcome
@@ -37,7 +38,8 @@ def _serve(connection: Connection, factory: str, given: dict[str, Any]) -> None:
         connection.send(f"{factory} cannot be used: {type(error).__name__}: {error}")
         return
     limits, inputs = (dict(getattr(simulator, what, {})) for what in ("limits", "inputs"))
-    connection.send((simulator.version, dict(simulator.outputs), limits, inputs))
+    fidelity = getattr(simulator, "fidelity", "simulated")
+    connection.send((simulator.version, dict(simulator.outputs), limits, inputs, fidelity))
     while True:
         try:
             candidate, given_values = connection.recv()
@@ -71,6 +73,7 @@ class Isolated:
         device: str = "cpu",
         timeout_s: float,
         wired: tuple[str, ...] = (),
+        folder: Path | None = None,
     ) -> None:
         self.name = name
         self.timeout_s = timeout_s
@@ -78,8 +81,10 @@ class Isolated:
         self._given = {"space": space, "settings": dict(settings or {}), "device": device}
         if wired:
             self._given["wired"] = wired
+        if folder is not None:
+            self._given["folder"] = folder
         self._child: tuple[BaseProcess, Connection] | None = None
-        self.version, self.outputs, self.limits, self.inputs = self._start()
+        self.version, self.outputs, self.limits, self.inputs, self.fidelity = self._start()
 
     def evaluate(self, candidates: Sequence[Candidate]) -> list[Outcome]:
         """One outcome per candidate; ``failed`` where the child hung or died."""
@@ -105,7 +110,7 @@ class Isolated:
 
     def _start(
         self,
-    ) -> tuple[str, Mapping[str, str], Mapping[str, tuple[float, float]], Mapping[str, str]]:
+    ) -> tuple[str, Mapping[str, str], Mapping[str, tuple[float, float]], Mapping[str, str], str]:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(
@@ -122,8 +127,8 @@ class Isolated:
         if isinstance(told, str):
             self.close()
             raise InvalidCampaignError(told)
-        version, outputs, limits, inputs = told
-        return version, outputs, limits, inputs
+        version, outputs, limits, inputs, fidelity = told
+        return version, outputs, limits, inputs, fidelity
 
     def _one(self, candidate: Candidate, given: Mapping[str, float] | None = None) -> Outcome:
         if self._child is None:

@@ -2,49 +2,52 @@
 
 Two ways, by the settings:
 
-folder   ask and tell. Designs that are evaluated and not yet measured go on a work list,
-         ``folder/work.csv``, with ids and recipes; results are told by ``Laboratory.tell`` (records
-         or a CSV file), are checked whole before any is kept, and last in ``folder/results.csv``.
-         A design without all of its results fails with the reason that it is not measured yet.
-table    replay. A table of designs that have been measured answers as a laboratory would: a design
-         is looked up by its id, or by its compositions and process variables; what the table does
-         not hold is infeasible, with the nearest row in the reason.
+without table   ask and tell. Designs that are evaluated and not yet measured are pending; the
+                campaign puts them on its work list and waits. What people then tell is kept in
+                the ledger, checked whole before any of it is (``loop.ledger``).
+table           replay. A table of designs that have been measured answers as a laboratory would,
+                at once: a design is looked up by its id, or by its compositions and process
+                variables; what the table does not hold is infeasible, with the nearest row in
+                the reason.
 
 Settings, its table in the campaign file:
 
-outputs  property -> unit, as { hardness_GPa = "GPa" }; required
-folder, table   one of them; required
+outputs   property -> unit, as { hardness_GPa = "GPa" }; required
+limits    property -> [least, greatest] that are physically possible; those of quantities that are
+          known by their name (a hardness is not negative) need not be given
+table     path of the table to replay
 
 Uncertainties are standard uncertainties (one standard deviation; BIPM, Guide to the Expression of
-Uncertainty in Measurement, 2008) and come with every outcome in its diagnostics.
+Uncertainty in Measurement, 2008).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
+import multiprocessing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from loop.candidate import Candidate, Outcome
 from loop.errors import InvalidCampaignError, InvalidInputError, unknown_name
+from loop.laboratory import AWAITED, Measurement, Notebook
 from loop.space import DesignSpace
-from simulators.measured_files import (
-    Measurement,
-    csv_text,
-    png_bytes,
-    read_results,
-    read_rows,
-    recipe_columns,
-    results_text,
-    write_whole,
-)
-from simulators.measured_table import MeasuredTable
+from simulators.measured_table import MeasuredRow, MeasuredTable
 
 NAME = "measured"
-VERSION = "1"  # raise it when the same results would give other outcomes
-KEYS = ("outputs", "folder", "table")
+VERSION = "2"  # raise it when the same results would give other outcomes
+KEYS = ("outputs", "limits", "table")
+
+# Quantities that cannot be negative, by a word of the property's name.
+NOT_NEGATIVE = {
+    *("conductivity", "cost", "density", "diameter", "diffusivity", "ductility", "elongation"),
+    *("hardness", "modulus", "resistivity", "size", "strength", "thickness", "toughness"),
+    "viscosity",
+}
+Limits = Mapping[str, tuple[float, float]]
 
 
 def create(
@@ -52,11 +55,13 @@ def create(
     space: DesignSpace,
     settings: Mapping[str, Any],
     device: str = "cpu",  # noqa: ARG001  a laboratory has none
+    folder: Path | None = None,
 ) -> Laboratory | Replay:
     """The laboratory, or the replay, of a design space.
 
-    Raises InvalidCampaignError for settings that cannot be used, InvalidInputError for files that
-    cannot.
+    ``folder``: where a relative path of a table starts; the current folder when not given.
+    Raises InvalidCampaignError for settings that cannot be used, InvalidInputError for a table
+    that cannot.
     """
     for key in settings:
         if key not in KEYS:
@@ -71,35 +76,71 @@ def create(
             f"{NAME}: outputs is {outputs!r}; expected property = unit, such as "
             '{ hardness_GPa = "GPa" } ("1" where there is none)'
         )
-    places = [key for key in ("folder", "table") if settings.get(key) is not None]
-    if len(places) != 1 or not isinstance(settings[places[0]], str):
+    limits = _limits(settings.get("limits", {}), outputs)
+    place = settings.get("table")
+    if place is None:
+        if multiprocessing.current_process().daemon:  # as simulators.isolated starts them
+            raise InvalidCampaignError(
+                f"{NAME}: a laboratory that is asked looks results up in the ledger, which a "
+                f"process of its own cannot; take {NAME} out of simulators.timeout_s"
+            )
+        return Laboratory(outputs, limits)
+    if not isinstance(place, str):
+        raise InvalidCampaignError(f"{NAME}: table is {place!r}; expected the path of a CSV file")
+    path = (folder or Path()) / place
+    return Replay(outputs, MeasuredTable.read(path, space, tuple(outputs), limits), limits)
+
+
+def usual_limits(name: str, unit: str) -> tuple[float, float]:
+    """What is physically possible of a property, as far as its name and unit tell."""
+    words = name.lower().split("_")
+    if "fraction" in words and unit == "1":
+        return 0.0, 1.0
+    if unit == "K" or NOT_NEGATIVE & set(words):
+        return 0.0, math.inf
+    return -math.inf, math.inf
+
+
+def _limits(given: Any, outputs: Mapping[str, str]) -> dict[str, tuple[float, float]]:
+    if not isinstance(given, Mapping):
         raise InvalidCampaignError(
-            f"{NAME}: expected either folder (a laboratory to ask) or table (results to replay), "
-            "as a path"
+            f"{NAME}: limits is {given!r}; expected property = [least, greatest]"
         )
-    if places == ["folder"]:
-        return Laboratory(outputs, Path(settings["folder"]))
-    return Replay(outputs, MeasuredTable.read(Path(settings["table"]), space, tuple(outputs)))
+    found = {name: usual_limits(name, unit) for name, unit in outputs.items()}
+    for name, span in given.items():
+        if name not in outputs:
+            raise InvalidCampaignError(f"{NAME}: limits: " + unknown_name("output", name, outputs))
+        numbers = list(span) if isinstance(span, (list, tuple)) else []
+        if len(numbers) != 2 or not all(
+            isinstance(v, (int, float)) and not isinstance(v, bool) and not math.isnan(v)
+            for v in numbers
+        ):
+            raise InvalidCampaignError(
+                f"{NAME}: limits.{name} is {span!r}; expected [least, greatest] (inf for none)"
+            )
+        if not numbers[0] < numbers[1]:
+            raise InvalidCampaignError(
+                f"{NAME}: limits.{name} is {span!r}; expected the smaller number first"
+            )
+        found[name] = (float(numbers[0]), float(numbers[1]))
+    return {name: span for name, span in found.items() if span != (-math.inf, math.inf)}
 
 
-def _measured(values: Mapping[str, float], uncertainty: Mapping[str, float | None]) -> Outcome:
-    return Outcome(
-        "ok",
-        values,
-        diagnostics={"fidelity": "measured", "standard_uncertainty": dict(uncertainty)},
-    )
+def _version(what: object) -> str:
+    return f"{VERSION}-{hashlib.sha256(json.dumps(what).encode()).hexdigest()[:8]}"
 
 
 class Replay:
     """A Simulator that answers from a table of measured designs."""
 
     name = NAME
+    fidelity = "measured"
 
-    def __init__(self, outputs: Mapping[str, str], table: MeasuredTable) -> None:
+    def __init__(self, outputs: Mapping[str, str], table: MeasuredTable, limits: Limits) -> None:
         self.outputs: Mapping[str, str] = dict(outputs)
+        self.limits: Limits = dict(limits)
         self.table = table
-        described = json.dumps([sorted(outputs.items()), table.content_hash])
-        self.version = f"{VERSION}-{hashlib.sha256(described.encode()).hexdigest()[:8]}"
+        self.version = _version([sorted(outputs.items()), table.content_hash])
 
     def evaluate(self, candidates: Sequence[Candidate]) -> list[Outcome]:
         """One outcome per candidate, in order; infeasible where the table does not hold it."""
@@ -113,158 +154,61 @@ class Replay:
             if row is None:
                 outcomes.append(Outcome("infeasible", reason=reason))
             else:
-                outcomes.append(_measured(row.values, row.uncertainty))
+                outcomes.append(_of_row(row))
         return outcomes
+
+
+def _of_row(row: MeasuredRow) -> Outcome:
+    known = {name: u for name, u in row.uncertainty.items() if u is not None}
+    return Outcome("ok", row.values, uncertainty=known)
+
+
+class _Blank:
+    """A notebook with nothing in it."""
+
+    def measurements(self, ids: Sequence[str]) -> dict[str, dict[tuple[str, str], Measurement]]:
+        return {}
 
 
 class Laboratory:
-    """A Simulator that is asked and told; its files in ``folder`` are all that lasts of it.
-
-    Raises InvalidInputError when the folder's files cannot be read or contradict each other.
-    """
+    """A Simulator whose values people give; it looks them up in the notebook it consults."""
 
     name = NAME
+    fidelity = "measured"
 
-    def __init__(self, outputs: Mapping[str, str], folder: Path) -> None:
-        self.outputs: Mapping[str, str] = dict(outputs)
-        self.folder = folder
-        self._asked: dict[str, dict[str, str]] = {}  # id -> row of the work list
-        self._results: dict[tuple[str, str], Measurement] = {}
-        if self.work_list.exists():
-            rows = read_rows(self.work_list, "work list")
-            if "id" not in rows.header:
-                raise InvalidInputError(f"work list {self.work_list} lacks the column 'id'")
-            self._asked = {row["id"]: dict(row) for _, row in rows.rows}
-        if self.results.exists():
-            self._results = self._checked(self._read(self.results))
-        self.version = self._version()
-
-    @property
-    def work_list(self) -> Path:
-        """CSV of what is asked for."""
-        return self.folder / "work.csv"
-
-    @property
-    def results(self) -> Path:
-        """CSV of everything that has been told."""
-        return self.folder / "results.csv"
-
-    def _version(self) -> str:
-        """Tells the results: an outcome of before is not taken for one of now."""
-        results = sorted(
-            (*key, repr(m.value), repr(m.uncertainty)) for key, m in self._results.items()
-        )
-        described = json.dumps([sorted(self.outputs.items()), results])
-        return f"{VERSION}-{hashlib.sha256(described.encode()).hexdigest()[:8]}"
-
-    def ask(self, candidates: Sequence[Candidate]) -> list[str]:
-        """Put candidates on the work list; returns the ids that were not on it, in order.
-
-        Label images are written first, the list last and whole. Raises InvalidInputError when a
-        file cannot be written; then nothing has been asked.
-        """
-        new = {c.id: c for c in candidates if c.id not in self._asked}
-        if not new:
-            return []
-        asked = {**self._asked, **{id_: recipe_columns(c) for id_, c in new.items()}}
-        for candidate in new.values():
-            if candidate.microstructure is not None:
-                write_whole(self.folder / "images" / f"{candidate.id}.png", png_bytes(candidate))
-        columns = list(dict.fromkeys(column for row in asked.values() for column in row))
-        rows = [[row.get(column, "") for column in columns] for row in asked.values()]
-        write_whole(self.work_list, csv_text([columns, *rows]))
-        self._asked = asked
-        return list(new)
-
-    def pending(self) -> list[tuple[str, str, str]]:
-        """(id, property, unit) that were asked for and not told, in the order of asking."""
-        return [
-            (id_, name, unit)
-            for id_ in self._asked
-            for name, unit in self.outputs.items()
-            if (id_, name) not in self._results
-        ]
-
-    def write_form(self, path: Path) -> int:
-        """A results file with a row for everything pending, values to be filled in; how many."""
-        wanted = self.pending()
-        write_whole(path, results_text([], wanted))
-        return len(wanted)
-
-    def tell(self, results: Path | Sequence[Measurement]) -> int:
-        """Keep results, from a CSV file or as records; returns how many.
-
-        All or none: raises InvalidInputError for an id that was not asked for, a property that is
-        not among the outputs, another unit, and a result given twice or told before, naming line
-        (or place) and how to mend it.
-        """
-        if isinstance(results, Path):
-            named = self._read(results)
-        else:
-            named = [(f"result {i}", m) for i, m in enumerate(results, start=1)]
-        new = self._checked(named, self._results)
-        kept = {**self._results, **new}
-        write_whole(self.results, results_text(list(kept.values()), []))
-        self._results = kept
-        self.version = self._version()
-        return len(new)
-
-    def _read(self, path: Path) -> list[tuple[str, Measurement]]:
-        return [(f"results {path}, line {line}", m) for line, m in read_results(path)]
-
-    def _checked(
+    def __init__(
         self,
-        named: Sequence[tuple[str, Measurement]],
-        known: Mapping[tuple[str, str], Measurement] | None = None,
-    ) -> dict[tuple[str, str], Measurement]:
-        found: dict[tuple[str, str], Measurement] = {}
-        places: dict[tuple[str, str], str] = {}
-        for where, m in named:
-            if m.id not in self._asked:
-                raise InvalidInputError(
-                    f"{where}: id {m.id!r} was not asked for ({len(self._asked)} are on "
-                    f"{self.work_list}); take the id from the work list"
-                )
-            if m.property not in self.outputs:
-                raise InvalidInputError(
-                    f"{where}: " + unknown_name("property", m.property, self.outputs)
-                )
-            unit = self.outputs[m.property]
-            if m.unit != unit:
-                raise InvalidInputError(
-                    f"{where}: {m.property} is in {m.unit or 'no unit'}; expected {unit}: convert "
-                    "value and uncertainty, and write that unit"
-                )
-            key = (m.id, m.property)
-            if key in found:
-                raise InvalidInputError(
-                    f"{where}: {m.property} of {m.id} is given twice (first in {places[key]}); "
-                    "keep one, or the mean of both"
-                )
-            if known and key in known:
-                raise InvalidInputError(
-                    f"{where}: {m.property} of {m.id} was told before, as {known[key].value:g} "
-                    f"{unit}; leave the row out, or correct it in {self.results}"
-                )
-            found[key] = m
-            places[key] = where
-        return found
+        outputs: Mapping[str, str],
+        limits: Limits | None = None,
+        notebook: Notebook | None = None,
+    ) -> None:
+        self.outputs: Mapping[str, str] = dict(outputs)
+        self.limits: Limits = dict(limits or {})
+        self.version = _version(sorted(outputs.items()))
+        self._notebook: Notebook = notebook or _Blank()
+
+    def consult(self, notebook: Notebook) -> None:
+        """Look results up in ``notebook`` from now on."""
+        self._notebook = notebook
 
     def evaluate(self, candidates: Sequence[Candidate]) -> list[Outcome]:
-        """One outcome per candidate, in order; what is not measured yet is asked for and fails."""
-        outcomes = []
-        missing = []
-        for candidate in candidates:
-            told = {name: self._results.get((candidate.id, name)) for name in self.outputs}
-            have = {name: m for name, m in told.items() if m is not None}
-            if len(have) == len(told):
-                values = {name: m.value for name, m in have.items()}
-                outcomes.append(_measured(values, {n: m.uncertainty for n, m in have.items()}))
-                continue
-            missing.append(candidate)
-            lacking = ", ".join(name for name in self.outputs if name not in have)
-            outcomes.append(
-                Outcome.failed(f"not measured yet: {lacking}; it is on {self.work_list}")
+        """One outcome per candidate, in order; pending until all of its properties are told."""
+        told = self._notebook.measurements([c.id for c in candidates])
+        return [self._outcome(told.get(c.id, {})) for c in candidates]
+
+    def _outcome(self, told: Mapping[tuple[str, str], Measurement]) -> Outcome:
+        have = {
+            name: told[name, unit] for name, unit in self.outputs.items() if (name, unit) in told
+        }
+        lacking = [name for name in self.outputs if name not in have]
+        if lacking:
+            return Outcome(
+                "pending",
+                diagnostics={AWAITED: lacking},
+                reason=f"not measured yet: {', '.join(lacking)}",
             )
-        self.ask(missing)
-        return outcomes
+        return Outcome(
+            "ok",
+            {name: m.value for name, m in have.items()},
+            uncertainty={n: m.uncertainty for n, m in have.items() if m.uncertainty is not None},
+        )

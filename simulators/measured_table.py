@@ -1,8 +1,13 @@
-"""A table of measured designs, looked up by id or by compositions and process variables."""
+"""A table of measured designs, looked up by id or by compositions and process variables.
+
+Columns: either id, or PHASE:ELEMENT and process variables; one for each property and, if known,
+PROPERTY_uncertainty; one row a design.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,12 +63,17 @@ class MeasuredTable:
         self._process = process
 
     @staticmethod
-    def read(path: Path, space: DesignSpace, properties: Sequence[str]) -> MeasuredTable:
-        """The table at ``path``; see ``measured_files`` for its columns.
+    def read(
+        path: Path,
+        space: DesignSpace,
+        properties: Sequence[str],
+        limits: Mapping[str, tuple[float, float]] | None = None,
+    ) -> MeasuredTable:
+        """The table at ``path``; ``limits``: physically possible values of some properties.
 
-        Raises InvalidInputError for a missing column, cells that cannot be read, a design that
-        appears twice, and a table without ids for a space whose designs have images: there a
-        composition does not name a design.
+        Raises InvalidInputError for a missing column, cells that cannot be read, values outside
+        the limits, a design that appears twice, and a table without ids for a space whose designs
+        have images: there a composition does not name a design.
         """
         table = read_rows(path, "table")
         if not table.rows:
@@ -73,7 +83,7 @@ class MeasuredTable:
                 raise InvalidInputError(
                     f"table {path}: " + unknown_name("column", name, table.header)
                 )
-        rows = [_row(table, line, cells, properties) for line, cells in table.rows]
+        rows = [_row(table, line, cells, properties, limits or {}) for line, cells in table.rows]
         content_hash = hashlib.sha256(path.read_bytes()).hexdigest()
         none = np.zeros((len(rows), 0))
         if "id" in table.header:
@@ -162,11 +172,21 @@ class MeasuredTable:
 
 
 def _row(
-    table: Rows, line: int, cells: Mapping[str, str], properties: Sequence[str]
+    table: Rows,
+    line: int,
+    cells: Mapping[str, str],
+    properties: Sequence[str],
+    limits: Mapping[str, tuple[float, float]],
 ) -> MeasuredRow:
     values, uncertainty = {}, {}
     for name in properties:
-        values[name] = read_number(cells[name], table.where(line, name))
+        value = values[name] = read_number(cells[name], table.where(line, name))
+        low, high = limits.get(name, (-math.inf, math.inf))
+        if not low <= value <= high:
+            raise InvalidInputError(
+                f"{table.where(line, name)}: {value:g} is outside the physical range "
+                f"[{low:g}, {high:g}]; correct the value, or the limits of the simulator"
+            )
         column = name + UNCERTAINTY
         uncertainty[name] = read_uncertainty(cells.get(column, ""), table.where(line, column))
     return MeasuredRow(line, values, uncertainty)

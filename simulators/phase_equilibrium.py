@@ -17,6 +17,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ from simulators.phase_equilibrium_settings import (
     parse_settings,
 )
 from simulators.phase_matching import match_phases
+from simulators.setting_paths import from_folder
 
 VERSION = "1"  # raise it when the same candidate would get other values
 FloatArray = NDArray[np.float64]
@@ -48,13 +50,15 @@ def create(
     space: DesignSpace,
     settings: Mapping[str, Any],
     device: str = "cpu",  # noqa: ARG001  nothing here is worth a device
+    folder: Path | None = None,
 ) -> PhaseEquilibrium:
     """The simulator for a design space with compositions.
 
+    ``folder``: where relative paths in the settings start.
     Raises InvalidCampaignError for settings or a space that cannot be used, InvalidInputError for
     a database that cannot be used or without pycalphad.
     """
-    table = parse_settings(settings, space)
+    table = parse_settings(from_folder(settings, folder, "database", "solution"), space)
     return PhaseEquilibrium(space, table, make_model(table, space))
 
 

@@ -16,6 +16,7 @@ import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any
 
 from loop.errors import InvalidCampaignError, SpinodalError, unknown_name
@@ -56,20 +57,24 @@ def create(
     device: str = "cpu",
     timeout_s: float | None = None,
     wired: Collection[str] = (),
+    folder: Path | None = None,
 ) -> Simulator:
     """The simulator ``name`` for a design space.
 
     ``settings``: its table in the campaign file. ``device``: a torch device. ``timeout_s``: let
     it run in a process of its own, with so many seconds a candidate (``isolated``). ``wired``:
-    inputs that other simulators will give it (``wiring``).
+    inputs that other simulators will give it (``wiring``). ``folder``: where relative paths in
+    the settings start, for a factory that has a keyword of that name.
     Raises InvalidCampaignError for an unknown name (with the nearest known one), a plug-in that
     cannot be loaded, or settings that cannot be used.
     """
-    more = {"wired": tuple(wired)} if wired else {}
+    more: dict[str, Any] = {"wired": tuple(wired)} if wired else {}
     if more and "wired" not in inspect.signature(_factory(name)).parameters:
         raise InvalidCampaignError(
             f"simulators.wiring.{name}: {name} takes no inputs; take its wires out"
         )
+    if folder is not None and "folder" in inspect.signature(_factory(name)).parameters:
+        more["folder"] = folder
     if timeout_s is not None:
         return Isolated(
             name,
@@ -91,10 +96,12 @@ def create_all(
     device: str = "cpu",
     timeout_s: Mapping[str, float] | None = None,
     wires: Wires | None = None,
+    folder: Path | None = None,
 ) -> list[Simulator]:
     """The simulators of a campaign in its order; those wired to each other are joined into one.
 
-    ``settings``, ``timeout_s``, ``wires``: by the simulator's name. Raises as ``create`` and
+    ``settings``, ``timeout_s``, ``wires``: by the simulator's name. ``folder``: of the campaign,
+    where relative paths start. Raises as ``create`` and
     ``wiring.Wired`` do.
     """
     wires = wires or {}
@@ -106,6 +113,7 @@ def create_all(
             device=device,
             timeout_s=(timeout_s or {}).get(name),
             wired=tuple(wires.get(name, ())),
+            folder=folder,
         )
         for name in names
     ]

@@ -7,17 +7,19 @@ import math
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from loop.candidate import Candidate
+from loop.laboratory import Measurement, wanted_of
+from loop.ledger import Ledger
 from loop.verification import Case, absolute_case, relative_case
 from simulators.atomistic import lattice_misfit_percent
 from simulators.atomistic_phases import Atomistics, Sampling
 from simulators.calculators import load_potential
 from simulators.elastic_constants import birch_murnaghan, cubic_constants, equation_of_state
 from simulators.measured import Laboratory
-from simulators.measured_files import Measurement
 from simulators.relaxation import Relaxation, relax
 from simulators.strengthening import Material, orowan, strongly_coupled, weakly_coupled
 from simulators.structures import CubicCell, cubic_cells
@@ -151,12 +153,18 @@ def _formulas() -> Iterator[Case]:
 def _laboratory() -> Iterator[Case]:
     """A value that was asked for, told and read again is the value that was told."""
     candidate = Candidate(phases=("alloy",), elements=("Cu",), phase_compositions=np.ones((1, 1)))
-    with tempfile.TemporaryDirectory() as folder:
-        first = Laboratory({"hardness_GPa": "GPa"}, Path(folder))
-        (asked,) = first.ask([candidate])
-        first.tell([Measurement(asked, "hardness_GPa", 1 / 3, "GPa", 0.01)])
-        again = Laboratory({"hardness_GPa": "GPa"}, Path(folder))
-        value = again.evaluate([candidate])[0].values["hardness_GPa"]
+    about: dict[str, Any] = {"settings": {}, "settings_hash": "", "data_hash": "", "versions": {}}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Ledger.open(Path(folder) / "ledger.db") as ledger,
+    ):
+        laboratory = Laboratory({"hardness_GPa": "GPa"}, notebook=ledger)
+        campaign = ledger.ensure_campaign("laboratory", seed=0, **about)
+        ledger.plan_batch(campaign, "loop", 1, [candidate])
+        ledger.ask(campaign, {candidate.id: wanted_of([laboratory])})
+        told = Measurement(candidate.id, "hardness_GPa", 1 / 3, "GPa", 0.01)
+        ledger.tell(campaign, [("verification", told)])
+        value = laboratory.evaluate([candidate])[0].values["hardness_GPa"]
     yield absolute_case(ROOM, "laboratory, asked and told", 1 / 3, value, 0.0, "round trip")
 
 

@@ -83,6 +83,7 @@ class Wired:
                 f"simulators.wiring runs in a circle: {circle}; take out one of these wires"
             ) from None
         self._stages = [named[name] for name in order]
+        self.parts = tuple(simulators)  # see loop.laboratory.parts_of
         self.name = "+".join(s.name for s in simulators)
         self.outputs: Mapping[str, str] = {k: u for s in simulators for k, u in s.outputs.items()}
         self.limits: Mapping[str, tuple[float, float]] = {
@@ -96,6 +97,7 @@ class Wired:
         values: list[dict[str, float]] = [{} for _ in candidates]
         bounds: list[dict[str, tuple[float, float]]] = [{} for _ in candidates]
         notes: list[dict[str, object]] = [{} for _ in candidates]
+        uncertainty: list[dict[str, float]] = [{} for _ in candidates]
         ended: dict[int, Outcome] = {}
         for simulator in self._stages:
             alive = [i for i in range(len(candidates)) if i not in ended]
@@ -117,8 +119,9 @@ class Wired:
                 values[i] |= outcome.values
                 bounds[i] |= outcome.bounds
                 notes[i] |= outcome.diagnostics
+                uncertainty[i] |= outcome.uncertainty
         return [
-            ended.get(i) or Outcome("ok", values[i], bounds[i], notes[i])
+            ended.get(i) or Outcome("ok", values[i], bounds[i], notes[i], "", uncertainty[i])
             for i in range(len(candidates))
         ]
 

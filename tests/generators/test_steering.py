@@ -166,7 +166,7 @@ def test_images_and_compositions_together() -> None:
         decode=decode,
         compositions=x,
         bounds=bounds(),
-        settings=Steering(image_steps=10, close=1e-6),
+        settings=Steering(close=1e-6),
     )
     assert found.images is not None
     assert found.compositions is not None

@@ -269,13 +269,14 @@ def test_the_description_names_every_field_and_unit(app: FastAPI) -> None:
     assert paths == {
         "/api/health", "/api/campaigns", "/api/campaigns/{name}/rounds", "/api/candidates",
         "/api/candidates/{id}", "/api/candidates/{id}/image.png",
+        "/api/campaigns/{name}/work", "/api/campaigns/{name}/results",
     }  # fmt: skip
     schemas = document["components"]["schemas"]
     described = schemas["CandidateRow"]["properties"]["distance"]["description"]
     assert "tolerance" in described
-    for operations in document["paths"].values():
-        assert operations["get"]["responses"]["400"]["content"]["application/json"]
-        assert operations["get"]["description"]
+    for operation in (o for found in document["paths"].values() for o in found.values()):
+        assert operation["responses"]["400"]["content"]["application/json"]
+        assert operation["description"]
 
 
 def test_the_docs_page_asks_for_nothing_from_elsewhere(app: FastAPI) -> None:

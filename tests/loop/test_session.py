@@ -81,6 +81,7 @@ def campaign(targets: Targets = TARGETS, **loop: Any) -> Campaign:
     settings = LoopSection.model_validate(
         {"rounds": 2, "batch": 6, "seeds": 20, "library": 40, "pool": 30, "chunk": 4, **loop}
     )
+    simulators = SimulatorsSection(use=("rule",))
     return Campaign(
         folder=Path(),
         info=CampaignSection(name="alloys", seed=4),
@@ -88,11 +89,15 @@ def campaign(targets: Targets = TARGETS, **loop: Any) -> Campaign:
         images=None,
         compositions=None,
         targets=targets,
-        simulators=SimulatorsSection(use=("rule",)),
+        simulators=simulators,
         generator=GeneratorSection(),
         loop=settings,
         compute=ComputeSection(threads=1),
-        settings={"campaign": {"name": "alloys"}, "loop": settings.model_dump(mode="json")},
+        settings={
+            "campaign": {"name": "alloys"},
+            "simulators": simulators.model_dump(mode="json"),
+            "loop": settings.model_dump(mode="json"),
+        },
     )
 
 

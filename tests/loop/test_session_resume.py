@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-import loop.session
+import loop.learning
 from flows.assembly import open_session
 from loop.protocols import Progress
 from loop.session import Session
@@ -55,11 +55,11 @@ def from_name(name):
     return lookup(name)
 
 importlib.metadata.Distribution.from_name = from_name
-import loop.session
+import loop.learning
 from flows.assembly import open_session
 
 campaign, ledger, overrides, bank = sys.argv[1:]
-loop.session.BANK_IMAGES = int(bank)
+loop.learning.BANK_IMAGES = int(bank)
 session = open_session(campaign, ledger, overrides=json.loads(overrides))
 print(session.run())
 """
@@ -68,7 +68,7 @@ print(session.run())
 @pytest.fixture(scope="module", autouse=True)
 def _small_bank() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop.session, "BANK_IMAGES", BANK)
+        patch.setattr(loop.learning, "BANK_IMAGES", BANK)
         yield
 
 

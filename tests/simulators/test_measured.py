@@ -1,24 +1,22 @@
-"""A laboratory as a simulator: asked, told, replayed; what is wrong with results is said."""
+"""A laboratory as a simulator: pending until people have told, replayed from a table at once."""
 
 from __future__ import annotations
 
-import csv
-import tempfile
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from PIL import Image
 
 from loop.candidate import Candidate
 from loop.errors import InvalidCampaignError, InvalidInputError
+from loop.laboratory import AWAITED, Consulting, Measurement
 from loop.space import DesignSpace
 from simulators.contract import CHECKS, Check
 from simulators.measured import Laboratory, Replay, create
-from simulators.measured_files import Measurement
+from simulators.registry import create as create_by_name
 
 OUTPUTS = {"hardness_GPa": "GPa", "resistivity_uOhm_cm": "uOhm cm"}
 ELEMENTS = ("Ag", "Cu", "Ni")
@@ -39,248 +37,84 @@ def alloy(*x: float, temperature: float = 800.0, elements: tuple[str, ...] = ELE
 A, B, C = alloy(0.7, 0.2, 0.1), alloy(0.5, 0.5, 0.0), alloy(0.5, 0.5, 0.0, temperature=900.0)
 
 
-def results(candidate: Candidate, hardness: float = 1.5, **changes: Any) -> list[Measurement]:
-    values = {"hardness_GPa": hardness, "resistivity_uOhm_cm": 2 * hardness}
-    return [
-        Measurement(
-            **{
-                "id": candidate.id,
-                "property": name,
-                "value": value,
-                "unit": OUTPUTS[name],
-                "uncertainty": 0.1,
-                **changes,
-            }
-        )
-        for name, value in values.items()
-    ]
+class Book:
+    """A notebook in memory."""
+
+    def __init__(self, *results: Measurement) -> None:
+        self.results = results
+
+    def measurements(self, ids: Sequence[str]) -> dict[str, dict[tuple[str, str], Measurement]]:
+        found: dict[str, dict[tuple[str, str], Measurement]] = {}
+        for m in self.results:
+            if m.id in ids:
+                found.setdefault(m.id, {})[m.property, m.unit] = m
+        return found
 
 
-@pytest.fixture
-def laboratory(tmp_path: Path) -> Laboratory:
-    lab = Laboratory(OUTPUTS, tmp_path / "lab")
-    lab.ask([A, B])
-    return lab
-
-
-# Asking
-
-
-def test_the_work_list_holds_ids_and_recipes(laboratory: Laboratory) -> None:
-    with laboratory.work_list.open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    assert [row["id"] for row in rows] == [A.id, B.id]
-    for row, candidate in zip(rows, (A, B), strict=True):
-        assert candidate.phase_compositions is not None
-        made = [float(row[f"alloy:{e}"]) for e in ELEMENTS]
-        assert made == candidate.phase_compositions[0].tolist()
-        assert float(row["temperature_K"]) == 800.0
-
-
-def test_nothing_is_asked_for_twice(laboratory: Laboratory) -> None:
-    before = laboratory.work_list.read_text()
-    assert laboratory.ask([B, A]) == []
-    assert laboratory.work_list.read_text() == before
-    assert laboratory.ask([C, A, C]) == [C.id]
-    assert len(laboratory.pending()) == 6
-
-
-def test_micrographs_are_written_beside_the_list(tmp_path: Path) -> None:
-    labels = np.arange(12, dtype=np.uint8).reshape(3, 4) % 2
-    candidate = Candidate(phases=("a", "b"), microstructure=labels)
-    lab = Laboratory(OUTPUTS, tmp_path)
-    lab.ask([candidate])
-    with lab.work_list.open(newline="") as stream:
-        (row,) = csv.DictReader(stream)
-    with Image.open(tmp_path / row["image"]) as picture:
-        np.testing.assert_array_equal(np.asarray(picture), labels)
-
-
-def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    lab = Laboratory(OUTPUTS, tmp_path / "file")
-    with pytest.raises(InvalidInputError, match=r"cannot write .*work\.csv"):
-        lab.ask([A])
-    assert lab.pending() == []
-
-
-# Telling
-
-
-def test_what_is_not_measured_fails_and_is_asked_for(laboratory: Laboratory) -> None:
-    laboratory.tell(results(A))
-    done, open_, new = laboratory.evaluate([A, B, C])
-    assert dict(done.values) == {"hardness_GPa": 1.5, "resistivity_uOhm_cm": 3.0}
-    assert done.diagnostics["standard_uncertainty"] == dict.fromkeys(OUTPUTS, 0.1)
-    assert done.diagnostics["fidelity"] == "measured"
-    assert open_.status == new.status == "failed"
-    assert "not measured yet: hardness_GPa, resistivity_uOhm_cm" in open_.reason
-    assert {id_ for id_, _, _ in laboratory.pending()} == {B.id, C.id}
-
-
-def test_half_a_result_is_none(laboratory: Laboratory) -> None:
-    laboratory.tell(results(A)[:1])
-    (outcome,) = laboratory.evaluate([A])
-    assert "not measured yet: resistivity_uOhm_cm;" in outcome.reason
-
-
-def test_the_folder_is_all_that_lasts(laboratory: Laboratory) -> None:
-    laboratory.tell(results(A, 1 / 3))
-    again = Laboratory(OUTPUTS, laboratory.folder)
-    assert again.version == laboratory.version
-    assert again.pending() == laboratory.pending()
-    assert again.evaluate([A])[0].values == laboratory.evaluate([A])[0].values
-
-
-def test_the_version_tells_the_results(laboratory: Laboratory) -> None:
-    versions = [laboratory.version]
-    for measurement in results(A):
-        laboratory.tell([measurement])
-        versions.append(laboratory.version)
-    assert len(set(versions)) == 3
-
-
-def test_the_form_comes_back_filled_in(laboratory: Laboratory, tmp_path: Path) -> None:
-    form = tmp_path / "form.csv"
-    assert laboratory.write_form(form) == 4
-    lines = form.read_text().splitlines()
-    assert lines[1] == f"{A.id},hardness_GPa,,GPa,"
-    lines[1] = f"{A.id},hardness_GPa,1.25,GPa,"  # the others stay empty: not measured yet
-    form.write_text("\n".join(lines))
-    assert laboratory.tell(form) == 1
-    assert laboratory.write_form(form) == 3
-
-
-numbers = st.floats(allow_nan=False, allow_infinity=False).filter(lambda v: abs(v) < 1e300)
-
-
-@given(
-    st.lists(
-        st.tuples(
-            st.lists(st.floats(0.01, 1.0), min_size=3, max_size=3),
-            numbers,
-            numbers,
-            st.none() | st.floats(0, 1e6),
-        ),
-        min_size=1,
-        max_size=5,
+def results(candidate: Candidate, hardness: float = 1.5) -> tuple[Measurement, Measurement]:
+    """Of which the second has no uncertainty."""
+    return (
+        Measurement(candidate.id, "hardness_GPa", hardness, "GPa", 0.1),
+        Measurement(candidate.id, "resistivity_uOhm_cm", 2 * hardness, "uOhm cm"),
     )
-)
-def test_round_trip(drawn: list[tuple[list[float], float, float, float | None]]) -> None:
-    """Asked, filled into the form, told from the file, read again: the very same numbers."""
-    truth = {}
-    candidates = []
-    for i, (parts, hardness, resistivity, uncertainty) in enumerate(drawn):
-        x = np.array(parts) / sum(parts)
-        candidate = alloy(*x, temperature=300.0 + i)
-        candidates.append(candidate)
-        truth[candidate.id] = ((hardness, resistivity), uncertainty)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        lab = Laboratory(OUTPUTS, folder / "lab")
-        assert lab.ask(candidates) == list(truth)
-        lab.write_form(folder / "form.csv")
-        with (folder / "form.csv").open(newline="") as stream:
-            rows = list(csv.DictReader(stream))
-        for row in rows:
-            values, uncertainty = truth[row["id"]]
-            row["value"] = repr(values[list(OUTPUTS).index(row["property"])])
-            row["uncertainty"] = "" if uncertainty is None else repr(uncertainty)
-        with (folder / "told.csv").open("w", newline="") as stream:
-            writer = csv.DictWriter(stream, rows[0])
-            writer.writeheader()
-            writer.writerows(rows)
-        assert lab.tell(folder / "told.csv") == 2 * len(truth)
-        for one in (lab, Laboratory(OUTPUTS, folder / "lab")):
-            assert one.pending() == []
-            for candidate, outcome in zip(candidates, one.evaluate(candidates), strict=True):
-                values, uncertainty = truth[candidate.id]
-                assert tuple(outcome.values.values()) == values
-                told = outcome.diagnostics["standard_uncertainty"]
-                assert set(told.values()) == {uncertainty}
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"id": "0" * 32}, r"result 1: id '0+' was not asked for \(2 are on .*work\.csv\)"),
-        ({"property": "hardnes_GPa"}, "result 1: unknown property.*did you mean 'hardness_GPa'"),
-        ({"unit": "HV"}, "result 1: hardness_GPa is in HV; expected GPa: convert"),
-        ({"unit": ""}, "is in no unit; expected GPa"),
-        ({"property": "hardness_GPa", "unit": "GPa"}, r"given twice \(first in result 1\)"),
-    ],
-)
-def test_records_that_cannot_be_kept(
-    laboratory: Laboratory, change: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(InvalidInputError, match=message):
-        laboratory.tell(results(A, **change))
-    assert not laboratory.results.exists()
-    assert len(laboratory.pending()) == 4
+# Asking and telling
+
+
+def test_what_is_told_is_ok_and_the_rest_is_pending() -> None:
+    laboratory = Laboratory(OUTPUTS)
+    assert isinstance(laboratory, Consulting)
+    assert [o.status for o in laboratory.evaluate([A, B])] == ["pending", "pending"]
+    laboratory.consult(Book(*results(A), results(B)[1]))
+    done, half, none = laboratory.evaluate([A, B, C])
+    assert dict(done.values) == {"hardness_GPa": 1.5, "resistivity_uOhm_cm": 3.0}
+    assert dict(done.uncertainty) == {"hardness_GPa": 0.1}
+    assert (half.status, half.reason) == ("pending", "not measured yet: hardness_GPa")
+    assert half.diagnostics[AWAITED] == ["hardness_GPa"]
+    assert none.diagnostics[AWAITED] == list(OUTPUTS)
+    assert laboratory.fidelity == "measured"
+
+
+def test_a_result_in_another_unit_is_none() -> None:
+    book = Book(Measurement(A.id, "hardness_GPa", 150.0, "HV"), results(A)[1])
+    (outcome,) = Laboratory(OUTPUTS, notebook=book).evaluate([A])
+    assert outcome.reason == "not measured yet: hardness_GPa"
+
+
+def test_the_version_tells_what_is_measured_and_not_what_was_found() -> None:
+    first = Laboratory(OUTPUTS)
+    assert Laboratory(OUTPUTS, notebook=Book(*results(A))).version == first.version
+    assert Laboratory({"hardness_GPa": "HV"}).version != first.version
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_contract_of_the_laboratory(check: Check) -> None:
+    book = Book(*results(A), *results(B, 2.5))
+    check(Laboratory(OUTPUTS, {"hardness_GPa": (0.0, 20.0)}, book), [A, B, C])
 
 
 def test_a_measurement_is_checked_when_it_is_made() -> None:
     with pytest.raises(InvalidInputError, match=r"uncertainty of hardness_GPa of .* is -0\.1"):
-        results(A, uncertainty=-0.1)
+        Measurement(A.id, "hardness_GPa", 1.5, "GPa", -0.1)
     for value in (float("nan"), float("inf")):
         with pytest.raises(InvalidInputError, match="expected a finite number"):
-            results(A, value)
-
-
-def test_a_result_that_was_told_before(laboratory: Laboratory) -> None:
-    laboratory.tell(results(A))
-    kept = laboratory.results.read_bytes()
-    with pytest.raises(InvalidInputError, match=r"told before, as 1\.5 GPa; leave the row out"):
-        laboratory.tell(results(B) + results(A))
-    assert laboratory.results.read_bytes() == kept
-    assert laboratory.tell(results(B)) == 2
-
-
-HEADER = "id,property,value,unit,uncertainty\n"
+            Measurement(A.id, "hardness_GPa", value, "GPa")
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("name", "unit", "limits"),
     [
-        (HEADER + '{a},hardness_GPa,"1,5",GPa,0.1\n', "line 2, column value: '1,5' has a decimal"),
-        (HEADER + "{a},hardness_GPa,1,5,GPa,0.1\n", r"line 2: 6 fields.*use points, not commas"),
-        (HEADER + "{a},hardness_GPa,1.5,GPa,-0.1\n", r"line 2, column uncertainty: got -0\.1"),
-        (HEADER + "{a},hardness_GPa,1.5,GPa,0.1\n\n{a},hardness_GPa,1.6,GPa,\n", "line 4: .*twice"),
-        (HEADER + "{a},hardness_GPa,1.5,MPa,0.1\n", "line 2: hardness_GPa is in MPa; expected GPa"),
-        (HEADER + "xyz,hardness_GPa,1.5,GPa,0.1\n", "line 2: id 'xyz' was not asked for"),
-        (HEADER + "{a},hardness_GPa,hard,GPa,\n", "column value: got 'hard'; expected a number"),
-        (HEADER + "{a},hardness_GPa,inf,GPa,\n", "column value: got inf; expected a finite"),
-        (HEADER + "{a},hardness_GPa,,GPa,0.1\n", "empty, but an uncertainty is given"),
-        ("id,property,value\n", "lack the column 'unit'"),
-        ("id,property,value,units\n", "unknown column 'units'; did you mean 'unit'"),
-        ("id;property;value;unit\n", "separates columns by semicolons"),
-        ("id,id,value,unit\n", "column 'id' appears twice"),
-        ("", "is empty"),
-        (HEADER + '{a},"hardness\n', "expected CSV"),
+        ("hardness_GPa", "GPa", (0.0, math.inf)),
+        ("gamma_prime_fraction", "1", (0.0, 1.0)),
+        ("solidus", "K", (0.0, math.inf)),
+        ("lattice_misfit_percent", "percent", (-math.inf, math.inf)),
+        ("formation_energy_kJ_per_mol", "kJ/mol", (-math.inf, math.inf)),
     ],
 )
-def test_files_that_cannot_be_kept(
-    laboratory: Laboratory, tmp_path: Path, text: str, message: str
-) -> None:
-    path = tmp_path / "told.csv"
-    path.write_text(text.replace("{a}", A.id))
-    with pytest.raises(InvalidInputError, match=message):
-        laboratory.tell(path)
-    assert not laboratory.results.exists()
-
-
-def test_a_file_that_is_not_there(laboratory: Laboratory, tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError, match="no results at"):
-        laboratory.tell(tmp_path / "told.csv")
-    (tmp_path / "latin.csv").write_bytes(b"id,property\n\xff\xfe,1\n")
-    with pytest.raises(InvalidInputError, match="cannot read results"):
-        laboratory.tell(tmp_path / "latin.csv")
-
-
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_contract_of_the_laboratory(check: Check, laboratory: Laboratory) -> None:
-    laboratory.tell(results(A) + results(B, 2.5))
-    check(laboratory, [A, B, C])
+def test_limits_that_a_name_tells(name: str, unit: str, limits: tuple[float, float]) -> None:
+    made = create(space=SPACE, settings={"outputs": {name: unit}})
+    assert made.limits.get(name, (-math.inf, math.inf)) == limits
 
 
 # Replaying
@@ -309,8 +143,9 @@ def test_replay_finds_designs_by_composition_and_process(tmp_path: Path) -> None
     first, again, second, last = replay(tmp_path).evaluate([A, other, B, third])
     assert dict(first.values) == {"hardness_GPa": 1.5, "resistivity_uOhm_cm": 2.5}
     assert again.values == first.values
-    assert second.diagnostics["standard_uncertainty"] == dict.fromkeys(OUTPUTS)
-    assert first.diagnostics["standard_uncertainty"]["hardness_GPa"] == 0.05
+    assert dict(second.uncertainty) == {}
+    assert dict(first.uncertainty) == {"hardness_GPa": 0.05}
+    assert replay(tmp_path).fidelity == "measured"
     assert last.values["hardness_GPa"] == 2.1
 
 
@@ -359,6 +194,7 @@ def test_contract_of_the_replay(check: Check, tmp_path: Path) -> None:
         (",resistivity_uOhm_cm", ",resistance", "unknown column 'resistivity_uOhm_cm'"),
         ("800,1.5,", '800,"1,5",', "line 2, column hardness_GPa: '1,5' has a decimal comma"),
         (",0.05,", ",-0.05,", r"hardness_GPa_uncertainty: got -0\.05"),
+        ("800,1.1,", "800,-1.1,", r"line 3, column hardness_GPa: -1\.1 is outside the physical"),
         ("alloy:Ni", "alloy:Nickel", "Nickel"),
         ("0.7,0.2,0.1", "70,20,10", "these look like percentages"),
         (TABLE[TABLE.index("first") :], "", "has a header but no rows"),
@@ -369,15 +205,24 @@ def test_tables_that_cannot_be_read(tmp_path: Path, old: str, new: str, message:
         replay(tmp_path, TABLE.replace(old, new, 1))
 
 
+def test_a_relative_table_lies_in_the_campaigns_folder(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text(TABLE)
+    made = create(space=SPACE, settings={"outputs": OUTPUTS, "table": "table.csv"}, folder=tmp_path)
+    assert made.evaluate([A])[0].values["hardness_GPa"] == 1.5
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"outputs": OUTPUTS}, "either folder .* or table"),
-        ({"outputs": OUTPUTS, "folder": "a", "table": "b"}, "either folder .* or table"),
-        ({"outputs": OUTPUTS, "folder": 3}, "as a path"),
-        ({"folder": "a"}, "outputs is None; expected property = unit"),
-        ({"outputs": {"hardness_GPa": ""}, "folder": "a"}, "expected property = unit"),
-        ({"outputs": OUTPUTS, "foldr": "a"}, "did you mean 'folder'"),
+        ({"outputs": OUTPUTS, "table": 3}, "table is 3; expected the path of a CSV file"),
+        ({}, "outputs is None; expected property = unit"),
+        ({"outputs": {"hardness_GPa": ""}}, "expected property = unit"),
+        ({"outputs": OUTPUTS, "tabel": "a"}, "did you mean 'table'"),
+        ({"outputs": OUTPUTS, "limits": 3}, "limits is 3; expected property = "),
+        ({"outputs": OUTPUTS, "limits": {"hardnes": [0, 1]}}, "did you mean 'hardness_GPa'"),
+        ({"outputs": OUTPUTS, "limits": {"hardness_GPa": [0]}}, r"expected \[least, greatest\]"),
+        ({"outputs": OUTPUTS, "limits": {"hardness_GPa": [2, 1]}}, "the smaller number first"),
+        ({"outputs": OUTPUTS, "limits": {"hardness_GPa": [True, 2]}}, r"expected \[least"),
     ],
 )
 def test_bad_settings(settings: dict[str, Any], message: str) -> None:
@@ -385,17 +230,17 @@ def test_bad_settings(settings: dict[str, Any], message: str) -> None:
         create(space=SPACE, settings=settings)
 
 
-def test_a_laboratory_from_settings(tmp_path: Path) -> None:
-    made = create(space=SPACE, settings={"outputs": OUTPUTS, "folder": str(tmp_path)})
+def test_a_laboratory_from_settings() -> None:
+    settings = {"outputs": OUTPUTS, "limits": {"hardness_GPa": [0.5, float("inf")]}}
+    made = create_by_name("measured", space=SPACE, settings=settings)
     assert isinstance(made, Laboratory)
     assert made.outputs == OUTPUTS
+    assert made.limits == {
+        "hardness_GPa": (0.5, math.inf),
+        "resistivity_uOhm_cm": (0.0, math.inf),
+    }
 
 
-def test_files_that_contradict_each_other(laboratory: Laboratory) -> None:
-    laboratory.tell(results(A))
-    laboratory.work_list.write_text("id,alloy:Ag\n")
-    with pytest.raises(InvalidInputError, match=r"results\.csv, line 2: id .* was not asked for"):
-        Laboratory(OUTPUTS, laboratory.folder)
-    laboratory.work_list.write_text("name\n")
-    with pytest.raises(InvalidInputError, match="lacks the column 'id'"):
-        Laboratory(OUTPUTS, laboratory.folder)
+def test_a_process_of_its_own_has_no_ledger() -> None:
+    with pytest.raises(InvalidCampaignError, match=r"take measured out of simulators\.timeout_s"):
+        create_by_name("measured", space=SPACE, settings={"outputs": OUTPUTS}, timeout_s=60.0)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from loop.errors import InvalidCampaignError
+from loop.candidate import Candidate
+from loop.errors import InvalidCampaignError, InvalidInputError
 from loop.protocols import Simulator
-from simulators.registry import available, create
+from loop.space import DesignSpace
+from simulators.registry import available, create, create_all
 from tests.simulators.designs import superalloy
 
 PLUG_IN = """
@@ -70,3 +74,21 @@ def test_a_broken_package_is_named() -> None:
 def test_an_unknown_name_offers_the_nearest(name: str) -> None:
     with pytest.raises(InvalidCampaignError, match="did you mean 'composite-chain'"):
         create(name, space=superalloy())
+
+
+def test_relative_paths_start_at_the_campaigns_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the program was started."""
+    image = np.zeros((8, 8), dtype=np.uint8)
+    image[:4] = 1
+    Image.fromarray(image).save(tmp_path / "like_this.png")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    space = DesignSpace(phases=("a", "b"), image_shape=(8, 8))
+    settings = {"correlation": {"reference": "like_this.png"}}
+    (found,) = create_all(["correlation"], space=space, settings=settings, folder=tmp_path)
+    (outcome,) = found.evaluate([Candidate(phases=("a", "b"), microstructure=image)])
+    assert outcome.values["two_point_distance"] == 0
+    with pytest.raises(InvalidInputError, match="like_this"):
+        create("correlation", space=space, settings=settings["correlation"])
