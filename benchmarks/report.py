@@ -39,10 +39,11 @@ def _commit() -> str:
 
 def write(name: str, result: Mapping[str, Any], packages: tuple[str, ...] = ()) -> Path:
     """``results/NAME.json`` with the result, machine, versions, date and command."""
+    module = name.removesuffix("_scaling")
     document = {
         "benchmark": name,
         "date": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d"),
-        "command": " ".join(["python", "-m", f"benchmarks.{name}", *sys.argv[1:]]),
+        "command": " ".join(["python", "-m", f"benchmarks.{module}", *sys.argv[1:]]),
         "commit": _commit(),
         "machine": {
             "processor": _processor(),

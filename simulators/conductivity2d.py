@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from simulators.fields import irfft2, rfft2
+from simulators.fields import irfft2, one_by_one, rfft2
 from simulators.grid import TWIST_WEIGHT, Modes, divergence, gradient, symbols
 from simulators.krylov import System
 
@@ -44,17 +44,23 @@ def _isotropic(k: Tensor) -> System:
     low, high = k.amin((1, 2)), k.amax((1, 2))
     middle = (low * high).sqrt()
     k1 = k[:, None]
-    k_twist = k1 * (2 * TWIST_WEIGHT)
     s = symbols((h, w), dtype=k.dtype, device=k.device)
     laplacian = s.xx + s.yy + 2 * TWIST_WEIGHT * s.twist
     green = torch.where(laplacian > 0, 1 / laplacian, 0.0) / middle[:, None, None, None]
 
-    def apply(u: Tensor) -> Tensor:
+    def currents(u: Tensor, k1: Tensor) -> Tensor:
         g = gradient(u)
-        return divergence(Modes(g.x.mul_(k1), g.y.mul_(k1), g.twist.mul_(k_twist)))
+        g.twist.mul_(2 * TWIST_WEIGHT)
+        return divergence(Modes(g.x.mul_(k1), g.y.mul_(k1), g.twist.mul_(k1)))
+
+    def potentials(r: Tensor, green: Tensor) -> Tensor:
+        return irfft2(rfft2(r).mul_(green), (h, w))
+
+    def apply(u: Tensor) -> Tensor:
+        return one_by_one(currents, u, k1)
 
     def precondition(r: Tensor) -> Tensor:
-        return irfft2(rfft2(r).mul_(green), (h, w))
+        return one_by_one(potentials, r, green)
 
     none = torch.zeros_like(k)
     force = -torch.stack(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -66,6 +66,21 @@ def irfft3(spectrum: Tensor, shape: tuple[int, int, int]) -> Tensor:
         return torch.fft.irfftn(spectrum, s=shape, dim=(-3, -2, -1))
     axes = (-3, -2, -1)
     return torch.from_numpy(scipy.fft.irfftn(spectrum.numpy(), s=shape, axes=axes, workers=1))
+
+
+def one_by_one(function: Callable[[Tensor, Tensor], Tensor], u: Tensor, k: Tensor) -> Tensor:
+    """``function(u, k)`` of nodal fields u (n, l, h, w) and their material k (n, 1, h, w).
+
+    On a CPU field by field where they are large: the temporaries then stay small, and memory that
+    is asked for afresh costs more than the arithmetic.
+    """
+    if u.device.type != "cpu" or u.numel() <= VALUES_CPU:
+        return function(u, k)
+    result = torch.empty_like(u)
+    for i in range(len(u)):
+        for j in range(u.shape[1]):
+            result[i, j] = function(u[i : i + 1, j : j + 1], k[i : i + 1])[0, 0]
+    return result
 
 
 def checked_labels(labels: ArrayLike, dimensions: tuple[int, ...] = (2,)) -> NDArray[np.int64]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 # Of the energy's error in one round of refinement; beyond it float32 iterates on its own rounding.
 REDUCTION = 1e-8
+ROUNDING = 1e-30  # of the energy: an excess below it is the square of float64's rounding
 
 Operator = Callable[[Tensor], Tensor]
 
@@ -124,8 +125,10 @@ def minimise_energy(
     flat = (*shape, -1)
     one = (*shape, *([1] * (force.ndim - 2)))
 
+    spare = torch.empty_like(force)  # fresh pages cost more than the arithmetic
+
     def dot(a: Tensor, b: Tensor) -> Tensor:
-        return (a * b).reshape(flat).sum(-1)
+        return torch.mul(a, b, out=spare).reshape(flat).sum(-1)
 
     x = torch.zeros_like(force)
     r = force.clone()
@@ -168,10 +171,11 @@ def minimise_by_estimate(
 
     Step k lowers the energy by d_k; the excess before it is at least that and, while the fall is
     geometric, d_k / (1 - q), q the largest of the last three ratios d_k / d_(k-1). ``error`` is
-    twice that, yet no bound, and needs four steps. ``certify``: (iterates, which (n, l) are asked)
-    -> bounds on their relative excess (n, l), asked when the estimate meets the tolerance and at
-    the end; ``error`` is then its answer, and a system that it refuses goes on until the estimate
-    is ten times lower still. A system without force is done at once.
+    twice that, yet no bound, and needs four steps, or a residual of rounding. ``certify``:
+    (iterates, which (n, l) are asked) -> bounds on their relative excess (n, l), asked when the
+    estimate meets the tolerance and at the end; ``error`` is then its answer, and a system that it
+    refuses goes on until the estimate is ten times lower still.
+    A system without force is done at once.
     Sources: Z. Strakos and P. Tichy, Electron. Trans. Numer. Anal. 13, 56 (2002); Y. Notay, SIAM J.
     Sci. Comput. 22, 1444 (2000) (flexible conjugate gradients).
     """
@@ -189,7 +193,8 @@ def minimise_by_estimate(
     rz = dot(r, z)
     energy = energy.clone()
     iterations = torch.zeros(shape, dtype=torch.int64, device=force.device)
-    active = rz > 0
+    floor = ROUNDING * energy
+    active = rz > floor
     error = torch.where(active, torch.inf, 0.0).to(force.dtype)
     falls: list[Tensor] = []
     target = torch.full_like(rz, tolerance)
@@ -220,7 +225,11 @@ def minimise_by_estimate(
         # Flexible: right also for a preconditioner whose rounding is not symmetric.
         turn = -step * dot(z, q) / rz
         rz = torch.where(active, dot(r, z), rz)
-        active = active & (rz > 0)
+        exact = active & ~(rz > floor)
+        error = torch.where(exact, 0.0, error)
+        if certify is not None and bool(exact.any()):
+            bound = torch.where(exact, certify(x, exact), bound)
+        active = active & ~exact
         p.mul_(torch.where(active, turn, 0.0).reshape(one)).add_(z)
     if certify is not None:
         error = torch.where(active, certify(x, active), bound) if bool(active.any()) else bound

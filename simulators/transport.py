@@ -32,10 +32,9 @@ from loop.errors import InvalidInputError
 from simulators.fields import VALUES_CPU, VALUES_GPU, checked_labels, checked_range, one_thread
 from simulators.percolation import percolating
 from simulators.transport_bounds import (
-    Branches,
-    balanced_fluxes,
     dirichlet_conductance,
     thomson_conductance,
+    thomson_of_potential,
 )
 from simulators.transport_solver import potentials
 
@@ -130,10 +129,12 @@ def through_transport(
         found.converged[rows] = solved.error <= tolerance
         if bounds:
             for i, row in enumerate(rows):
-                one, u = scaled[i], solved.u[i]
-                tree = solved.branches.get(i) or Branches(one, periodic=periodic)
-                flux = balanced_fluxes(one, u, tree)
-                found.lower[row] = factor[i] * thomson_conductance(one, flux)
+                one, u, flux = scaled[i], solved.u[i], solved.fluxes.get(i)
+                if flux is None:
+                    low = thomson_of_potential(one, u, periodic=periodic)
+                else:
+                    low = thomson_conductance(one, flux)
+                found.lower[row] = factor[i] * low
                 found.upper[row] = factor[i] * dirichlet_conductance(one, u, periodic=periodic)
     np.divide(mean, found.diffusivity, out=found.tortuosity, where=percolates)
     return found

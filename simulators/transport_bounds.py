@@ -6,7 +6,8 @@ of the first axis and 0 on the last; sides are closed or periodic; pixels are un
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeVar
+import math
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,10 @@ from scipy import sparse
 from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 
 FloatArray = NDArray[np.float64]
+Places = NDArray[np.int64]
 Scalar = TypeVar("Scalar", bound=np.generic)
+
+NEGLIGIBLE = 1e-9  # what a bound may lose because fluxes are not quite balanced
 
 
 def dirichlet_conductance(k: FloatArray, u: FloatArray, *, periodic: bool = False) -> float:
@@ -68,43 +72,56 @@ class Branches:
     def __init__(self, k: FloatArray, *, periodic: bool = False) -> None:
         self.inside = k > 0
         self.periodic = periodic
-        count = int(self.inside.sum())
-        number = np.full(k.shape, -1, dtype=np.int64)
+        self.pixels = np.flatnonzero(self.inside)
+        count = len(self.pixels)
+        number = np.full(k.shape, -1, dtype=np.int32)
         number[self.inside] = np.arange(count)
-        faces = _faces(number, count, periodic)
-        # Of several faces between the same two, one carries the correction.
-        key = np.minimum(faces.low, faces.high) * (count + 1) + np.maximum(faces.low, faces.high)
-        key, once = np.unique(key, return_index=True)
-        faces = _Faces(*(column[once] for column in faces))
+        low, high = _pairs(number, count, periodic)
         resistances = np.append(1 / k[self.inside], 0.0)
         graph = sparse.csr_array(
-            (resistances[faces.low] + resistances[faces.high], (faces.low, faces.high)),
-            shape=(count + 1, count + 1),
+            (resistances[low] + resistances[high], (low, high)), shape=(count + 1, count + 1)
         )
         if resistances.max() > resistances[:-1].min():
             graph = minimum_spanning_tree(graph)
-        order, parent = breadth_first_order(graph, count, directed=False)
-        rank = np.empty(count + 1, dtype=np.int64)
-        rank[order] = np.arange(len(order))
-        self.order = order
-        self.above = rank[parent[order[1:]]]  # ranks of the parents, never falling
-        self.levels = [0, 1]
-        while self.levels[-1] < len(order):
-            self.levels.append(1 + int(np.searchsorted(self.above, self.levels[-1])))
-        nodes, parents = order[1:].astype(np.int64), parent[order[1:]].astype(np.int64)
-        branch = np.minimum(nodes, parents) * (count + 1) + np.maximum(nodes, parents)
-        used = np.searchsorted(key, branch)
-        self.towards = np.where(faces.high[used] == nodes, 1.0, -1.0)
-        self.axis, self.place = faces.axis[used], faces.place[used]
+        parent = breadth_first_order(graph, count, directed=False)[1]
+        self.parent = np.append(parent[:-1], count).astype(np.int64)
+        self.axis, self.place, self.towards = self._faces(k.shape)
+
+    def _faces(self, shape: tuple[int, ...]) -> tuple[NDArray[np.int8], Places, FloatArray]:
+        """Of every pixel the face to its parent, and 1 where flux through it enters the pixel."""
+        strides = [int(np.prod(shape[axis + 1 :])) for axis in range(len(shape))]
+        rooted = self.parent[:-1] == len(self.pixels)
+        origin = np.append(self.pixels, 0)[self.parent[:-1]]
+        step = np.where(rooted, 0, self.pixels - origin)
+        first = np.minimum(self.pixels, origin)  # of the two, if they are not the root
+        axes = np.zeros(len(self.pixels), dtype=np.int8)
+        at_start = self.pixels < strides[0]
+        place = self.pixels + np.where(at_start, 0, strides[0])
+        towards = np.where(at_start, 1.0, -1.0)
+        for axis, (size, stride) in enumerate(zip(shape, strides, strict=True)):
+            if size == 1:
+                continue
+            outer = first // (size * stride) * stride  # the faces are one more along the axis
+            wrapped = np.abs(step) == (size - 1) * stride if size > 2 and self.periodic else False
+            inner = np.abs(step) == stride
+            own = inner | wrapped
+            axes[own] = axis
+            # The face of a wrap is kept once, as the first.
+            place[own] = (first + outer + np.where(inner, stride, 0))[own]
+            towards[own] = np.where((step > 0) == inner, 1.0, -1.0)[own]
+        return axes, place, towards
 
     def balance(self, flux: list[FloatArray]) -> None:
         """Change the fluxes, in place, so that no pixel gathers any."""
         excess = sum((np.diff(faces, axis=axis) for axis, faces in enumerate(flux)), np.zeros(1))
-        gathered = np.append(excess[self.inside], 0.0)[self.order]
-        # Level by level: a branch hands what it gathers to its parent.
-        for start, stop in zip(self.levels[-2:0:-1], self.levels[:1:-1], strict=True):
-            np.add.at(gathered, self.above[start - 1 : stop - 1], gathered[start:stop])
-        change = self.towards * gathered[1:]
+        gathered, above = np.append(excess[self.inside], 0.0), self.parent
+        # Of all below: those less than 1, 2, 4, ... generations away.
+        root = len(self.pixels)
+        while np.any(above != root):
+            gathered += np.bincount(above, gathered, root + 1)
+            gathered[root] = 0.0
+            above = above[above]
+        change = self.towards * gathered[:-1]
         for axis, field in enumerate(flux):
             own = self.axis == axis
             field.reshape(-1)[self.place[own]] += change[own]
@@ -126,15 +143,43 @@ def thomson_conductance(k: FloatArray, flux: list[FloatArray], *, lumped: bool =
     inside a pixel; ``lumped``: on that of the finite-volume scheme, constant in either half.
     """
     total = float(flux[0][0].sum())
+    energy = _energy(k, flux, 1 / 4 if lumped else 1 / 12)
+    return total**2 / energy if energy > 0 else 0.0
+
+
+def thomson_of_potential(k: FloatArray, u: FloatArray, *, periodic: bool = False) -> float:
+    """Lower bound on the conductance of the pixel image by the fluxes that ``u`` drives.
+
+    Where they gather next to nothing, as those of a direct solution, they need not be balanced:
+    currents of s in all can be led to the ends with an energy of at most s^2 R, and change the
+    total by at most s; R, the greatest resistance from a pixel to the ends, is at most the number
+    of the pixels over their least diffusivity.
+    """
+    flux = _fluxes(k, u, periodic)
+    excess = sum((np.diff(faces, axis=axis) for axis, faces in enumerate(flux)), np.zeros(1))
+    # Plus what rounding may hide of it.
+    rounding = 4 * np.finfo(np.float64).eps * sum(float(np.abs(faces).sum()) for faces in flux)
+    current = float(np.abs(excess).sum()) + rounding
+    total = float(flux[0][0].sum())
+    norm = math.sqrt(_energy(k, flux, 1 / 12))
+    inside = k[k > 0]
+    aside = current * math.sqrt(len(inside) / inside.min())
+    if current + aside > NEGLIGIBLE * min(total, norm):
+        Branches(k, periodic=periodic).balance(flux)
+        return thomson_conductance(k, flux)
+    return ((total - current) / (norm + aside)) ** 2
+
+
+def _energy(k: FloatArray, flux: list[FloatArray], weight: float) -> float:
+    """Sum over the pixels of resistivity times squared means plus weighted squared changes."""
     resistivity = np.divide(1.0, k, out=np.zeros_like(k), where=k > 0)
-    weight = 1 / 4 if lumped else 1 / 12
     energy = 0.0
     for axis, faces in enumerate(flux):
         low = part(faces, axis, 0, -1)
         high = part(faces, axis, 1, None)
         square = ((low + high) / 2) ** 2 + weight * (high - low) ** 2
         energy += float((resistivity * square).sum())
-    return total**2 / energy if energy > 0 else 0.0
+    return energy
 
 
 def part(array: NDArray[Scalar], axis: int, start: int, stop: int | None) -> NDArray[Scalar]:
@@ -165,22 +210,14 @@ def _fluxes(k: FloatArray, u: FloatArray, periodic: bool) -> list[FloatArray]:
     return result
 
 
-class _Faces(NamedTuple):
-    """Faces between conducting pixels or of an end: flux from pixel ``low`` to pixel ``high``.
+def _pairs(
+    number: NDArray[np.int32], count: int, periodic: bool
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Pixels below and above every face; ``number``: (s0, ...) of the conducting pixels, else -1.
 
-    One more pixel number than there are pixels stands for both end faces. ``axis``, ``place``:
-    where the flux is kept.
+    The number ``count`` stands for both end faces.
     """
-
-    low: NDArray[np.int64]
-    high: NDArray[np.int64]
-    axis: NDArray[np.int64]
-    place: NDArray[np.int64]
-
-
-def _faces(number: NDArray[np.int64], count: int, periodic: bool) -> _Faces:
-    """``number``: (s0, ...) of the conducting pixels, -1 elsewhere."""
-    parts = []
+    lows, highs = [], []
     for axis, size in enumerate(number.shape):
         last = part(number, axis, -1, None)
         before = after = np.full_like(last, count if axis == 0 else -1)
@@ -188,6 +225,7 @@ def _faces(number: NDArray[np.int64], count: int, periodic: bool) -> _Faces:
             before = last  # the wrapping face is kept once, as the first
         low = np.concatenate((before, number), axis).ravel()
         high = np.concatenate((number, after), axis).ravel()
-        place = np.flatnonzero((low >= 0) & (high >= 0))
-        parts.append((low[place], high[place], np.full(len(place), axis), place))
-    return _Faces(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        used = (low >= 0) & (high >= 0)
+        lows.append(low[used])
+        highs.append(high[used])
+    return np.concatenate(lows), np.concatenate(highs)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from loop.errors import InvalidInputError
+from simulators import fields
 from simulators.bounds import hashin_shtrikman, wiener
 from simulators.conductivity import Conductivity, effective_conductivity, geometric_mean
 from simulators.exact import (
@@ -249,3 +250,14 @@ def test_geometric_mean_of_matrices() -> None:
 def test_wrong_input_is_named(labels: np.ndarray, phases: list[float], message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         effective_conductivity(labels, phases)
+
+
+def test_large_fields_one_by_one_are_the_same(
+    random_images: ImageMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = random_images(2, (24, 18), seed=8)
+    together = effective_conductivity(image, [1, 30])
+    monkeypatch.setattr(fields, "VALUES_CPU", 1)
+    apart = effective_conductivity(image, [1, 30])
+    np.testing.assert_array_equal(apart.iterations, together.iterations)
+    np.testing.assert_allclose(apart.tensor, together.tensor, rtol=1e-13)

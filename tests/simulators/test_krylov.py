@@ -137,6 +137,33 @@ def test_estimates_are_above_the_excess(seed: int, tolerance: float) -> None:
     assert bool(torch.isinf(early.error).all())
 
 
+def test_an_exact_preconditioner_needs_no_four_steps() -> None:
+    """What is left after the first step is rounding; a certificate is asked all the same."""
+    matrix, force = systems()
+    of = system(matrix, force, torch.float64)
+    inverse = torch.linalg.inv(matrix)
+    asked: list[torch.Tensor] = []
+
+    def certify(x: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
+        asked.append(which)
+        return excess(matrix, force, x).abs()
+
+    for certificate in (None, certify):
+        found = minimise_by_estimate(
+            of.apply,
+            lambda r: torch.einsum("nlij,nlj->nli", inverse, r),
+            force,
+            energy=of.energy,
+            tolerance=1e-12,
+            max_iterations=50,
+            certify=certificate,
+        )
+        assert bool(found.converged.all())
+        assert int(found.iterations.max()) < 4
+        assert bool((excess(matrix, force, found.fields) <= 1e-12).all())
+    assert bool(torch.stack(asked).any(0).all())
+
+
 def test_no_force_needs_no_estimate() -> None:
     matrix, force = systems()
     force[0] = 0

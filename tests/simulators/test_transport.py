@@ -18,7 +18,9 @@ from simulators.transport_bounds import (
     balanced_fluxes,
     dirichlet_conductance,
     thomson_conductance,
+    thomson_of_potential,
 )
+from simulators.transport_solver import potentials
 from simulators.verification_transport import SLANTED, slanted_strip
 from tests.simulators.conftest import ImageMaker
 from tests.simulators.voxels import direct_transport
@@ -27,17 +29,26 @@ TIGHT = 1e-11
 Labels = NDArray[np.integer]
 
 
-@pytest.fixture(params=["direct", "multigrid"])
+@pytest.fixture(params=["banded", "sparse", "aggregation", "multigrid"])
 def solver(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Plane images by either way; voxels always go to multigrid."""
-    if request.param == "multigrid":
+    """Plane images by every way; voxels always go to one of the last two."""
+    if request.param == "sparse":
+        monkeypatch.setattr(transport_solver, "BANDED", 0)
+    if request.param in ("aggregation", "multigrid"):
         always_iterate(monkeypatch)
+    if request.param == "multigrid":
+        in_batches(monkeypatch)
     return str(request.param)
 
 
 def always_iterate(monkeypatch: pytest.MonkeyPatch) -> None:
     for limit in ("DIRECT_ESTIMATED", "DIRECT_CERTIFIED", "DIRECT_CONTRAST"):
         monkeypatch.setattr(transport_solver, limit, 0)
+
+
+def in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU."""
+    monkeypatch.setattr(transport_solver.Scheme, "two_coloured", lambda _: False)
 
 
 def check_bounds(k: Transport) -> None:
@@ -233,6 +244,33 @@ def test_bounds_hold_for_any_potential(shape: tuple[int, ...]) -> None:
             assert dirichlet_conductance(k, u, periodic=periodic) * unit >= best.lower[0]
 
 
+@pytest.mark.parametrize("periodic", [False, True])
+@pytest.mark.parametrize("shape", [(14, 14), (7, 8, 6)])
+def test_unbalanced_fluxes_bound_too(shape: tuple[int, ...], periodic: bool) -> None:
+    """Of a solution the bound is the balanced one to rounding; of any potential it holds."""
+    rng = np.random.default_rng(4)
+    for values in ([0.0, 1.0, 1.0], [0.0, 1e-7, 1.0]):
+        k = rng.choice(values, shape, p=[0.2, 0.3, 0.5])
+        k *= percolating(k > 0, periodic=periodic)
+        u = potentials(
+            k[None],
+            periodic=periodic,
+            tolerance=1e-12,
+            max_iterations=1000,
+            device="cpu",
+            certified=True,
+        ).u[0]
+        branches = Branches(k, periodic=periodic)
+        best = thomson_conductance(k, balanced_fluxes(k, u, branches))
+        assert thomson_of_potential(k, u, periodic=periodic) == pytest.approx(best, rel=1e-8)
+        for size in (1e-15, 1e-13, 1e-11, 1e-9, 1e-6, 1e-2, 1.0):
+            other = u + size * rng.standard_normal(shape)
+            found = thomson_of_potential(k, other, periodic=periodic)
+            assert found <= dirichlet_conductance(k, u, periodic=periodic)
+            if size <= 1e-9:
+                assert found == pytest.approx(best, rel=1e-5)
+
+
 @pytest.mark.parametrize("tolerance", [1e-2, 1e-4, 1e-6])
 def test_tolerance_is_on_the_diffusivity(
     random_images: ImageMaker, monkeypatch: pytest.MonkeyPatch, tolerance: float
@@ -288,17 +326,20 @@ def test_scaling_and_batches(random_images: ImageMaker, monkeypatch: pytest.Monk
         assert single.lower[0] == pytest.approx(k.lower[i], rel=1e-9)
 
 
+@pytest.mark.parametrize(("way", "most"), [("aggregation", 20), ("multigrid", 50)])
 @pytest.mark.parametrize("size", [16, 32, 64])
 def test_multigrid_iterations_hardly_grow(
-    random_images: ImageMaker, monkeypatch: pytest.MonkeyPatch, size: int
+    random_images: ImageMaker, monkeypatch: pytest.MonkeyPatch, size: int, way: str, most: int
 ) -> None:
     """Channels 2 pixels wide or wider: some dozens of steps whatever the size."""
     always_iterate(monkeypatch)
+    if way == "multigrid":
+        in_batches(monkeypatch)
     images = random_images(3, (size, size), blur=0.3, seed=4).repeat(2, 1).repeat(2, 2)
     for values in ([0, 1], [0.02, 1], [1, 50], [1, 1]):
         k = through_transport(images, values, bounds=False)
         assert k.converged.all()
-        assert k.iterations.max() <= 50
+        assert k.iterations.max() <= most
 
 
 @pytest.mark.parametrize(
