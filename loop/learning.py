@@ -99,6 +99,11 @@ class Learning:
 
     # Parts that depend on the campaign alone
 
+    @property
+    def features(self) -> Features:
+        """What the surrogate sees of a design."""
+        return self._parts()[0]
+
     def _parts(self) -> tuple[Features, Gate, Bank]:
         if self._prepared is None:
             seed, space = self.campaign.seed, self.campaign.space
