@@ -30,7 +30,8 @@ from generators.networks.autoencoder import Autoencoder
 from generators.networks.dit import PATCH, JointTransformer
 from generators.networks.mlp import VectorFlow
 from generators.requests import draw_requests
-from generators.steering import Bounds, Steered, Steering, steer, values_of
+from generators.steering import Steering
+from generators.steering_flow import steer_flow
 from generators.training import checkpoint
 from generators.training.flow_matching import (
     FlowSettings,
@@ -49,7 +50,6 @@ from loop.space import DesignSpace
 from loop.targets import Targets
 
 FloatArray = NDArray[np.float64]
-STEERED_TOGETHER = 64
 
 
 class JointFlow:
@@ -235,41 +235,88 @@ class JointFlow:
         ``steering``: how the ``models`` guide it, by default as usual; not without any models.
         """
         network = self.trained_network()
-        assert self.property_scale is not None
         assert self.code is not None
         if not len(requests):
             return []
-        known = torch.from_numpy(np.isfinite(requests)).to(self.device)
-        y = torch.from_numpy(np.nan_to_num(self.property_scale.forward(requests))).float()
-        y = y.to(self.device)
         source = checkpoint.torch_generator(rng)
         noise = torch.randn(len(requests), network.state_size, generator=source).to(self.device)
+        times = uniform_times(self.settings.sample_steps).to(self.device)
         states = []
         for start in range(0, len(requests), 256):
             rows = slice(start, start + 256)
-            velocity = self._velocity(network, y[rows], known[rows], guidance)
-            times = uniform_times(self.settings.sample_steps).to(self.device)
-            states.append(heun(velocity, noise[rows], times))
-        latent, vectors = torch.cat(states).split(
-            [network.latent_size, network.state_size - network.latent_size], dim=1
-        )
+            states.append(heun(self.velocity(requests[rows], guidance), noise[rows], times))
+        latent, vectors = self.parts(torch.cat(states))
         images = None
-        if self.code.vae is not None and network.latent_shape is not None:
-            latent = latent.reshape(-1, *network.latent_shape)
+        if self.code.vae is not None and latent is not None:
             images = self.code.vae.decode(latent)
-        if self.head is not None:
-            context = torch.zeros(len(requests), 0)
-            if images is not None:
-                context = self.code.image_context(images)
-            noise = torch.randn(vectors.shape, generator=source).to(self.device)
-            vectors = self._redraw(self.head, noise, context.to(self.device), y, known, guidance)
+        vectors = self.redraw(images, vectors, requests, guidance, source)
         compositions = self.code.compositions_of(vectors)
         calls = None
         if self.models:
-            found = self._steer(requests, latent, compositions, steering or Steering())
+            found = steer_flow(self, requests, latent, compositions, steering or Steering())
             images, compositions, calls = found.images, found.compositions, found.calls
         origins = self._origins(requests, guidance, calls)
         return self.code.candidates(images, compositions, vectors, origins)
+
+    def parts(self, states: Tensor) -> tuple[Tensor | None, Tensor]:
+        """(n, state) -> image latents (n, c, h, w), None without images, and vectors (n, v)."""
+        network = self.trained_network()
+        latent, vectors = states.split(
+            [network.latent_size, network.state_size - network.latent_size], dim=1
+        )
+        shape = network.latent_shape
+        return (None if shape is None else latent.reshape(-1, *shape)), vectors
+
+    def conditions(self, requests: FloatArray) -> tuple[Tensor, Tensor]:
+        """Standardised requests (n, k), 0 where nothing is asked, and which are asked."""
+        assert self.property_scale is not None
+        known = torch.from_numpy(np.isfinite(requests)).to(self.device)
+        y = torch.from_numpy(np.nan_to_num(self.property_scale.forward(requests))).float()
+        return y.to(self.device), known
+
+    def velocity(self, requests: FloatArray, guidance: float) -> Velocity:
+        """Of states (n, state) under requests (n, k), with classifier-free guidance."""
+        network = self.trained_network()
+        assert self.linear is not None
+        y, known = self.conditions(requests)
+        nothing = torch.zeros_like(known)
+        linear = self.linear.to(self.device)
+        learned = classifier_free(
+            lambda x, t: network(x, t, y, nothing),
+            lambda x, t: network(x, t, y, known),
+            guidance,
+        )  # the linear part is the same with and without conditions
+        return lambda x, t: linear(x, t) + learned(x, t)
+
+    def redraw(
+        self,
+        images: NDArray[np.uint8] | None,
+        vectors: Tensor,
+        requests: FloatArray,
+        guidance: float,
+        source: torch.Generator,
+    ) -> Tensor:
+        """Vectors (n, v) from their conditional given images (n, h, w) and requests (n, k).
+
+        Without a network for that, because there are no vectors, those that are given.
+        """
+        if self.head is None:
+            return vectors
+        assert self.code is not None
+        head, (y, known) = self.head, self.conditions(requests)
+        context = torch.zeros(len(requests), 0)
+        if images is not None:
+            context = self.code.image_context(images)
+        context = context.to(self.device)
+        noise = torch.randn(vectors.shape, generator=source).to(self.device)
+        nothing = torch.zeros_like(known)
+        velocity = classifier_free(
+            lambda x, t: head(x, t, context, y, nothing),
+            lambda x, t: head(x, t, context, y, known),
+            guidance,
+        )
+        times = uniform_times(self.settings.head_sample_steps).to(self.device)
+        return heun(velocity, noise, times)
 
     def _origins(
         self, requests: FloatArray, guidance: float, calls: NDArray[np.int64] | None
@@ -285,71 +332,6 @@ class JointFlow:
                 details["simulator_gradients"] = int(calls[i])
             found.append(Origin(self.name, guidance, details))
         return found
-
-    def _steer(
-        self,
-        requests: FloatArray,
-        latent: Tensor,
-        compositions: FloatArray | None,
-        steering: Steering,
-    ) -> Steered:
-        """Images and compositions guided by the simulators; 64 designs at a time."""
-        assert self.code is not None
-        assert self.property_scale is not None
-        scales = self.property_scale.slope(np.zeros((1, len(self.properties))))[0]
-        bounds = None
-        if self.code.compositions is not None:
-            low, high = self.space.bound_arrays()
-            bounds = Bounds(low, high, self.code.compositions.std)
-        vae = self.code.vae
-        parts = []
-        for start in range(0, len(requests), STEERED_TOGETHER):
-            rows = slice(start, start + STEERED_TOGETHER)
-            parts.append(
-                steer(
-                    values_of(self.models, self.properties),
-                    requests[rows],
-                    scales,
-                    latents=None if vae is None else latent[rows],
-                    decode=None if vae is None else vae.logits,
-                    compositions=None if compositions is None else compositions[rows],
-                    bounds=bounds,
-                    settings=steering,
-                )
-            )
-        return Steered.join(parts)
-
-    def _redraw(
-        self,
-        head: VectorFlow,
-        noise: Tensor,
-        context: Tensor,
-        y: Tensor,
-        known: Tensor,
-        guidance: float,
-    ) -> Tensor:
-        """Vectors (n, v) from their conditional given the image's features."""
-        nothing = torch.zeros_like(known)
-        velocity = classifier_free(
-            lambda x, t: head(x, t, context, y, nothing),
-            lambda x, t: head(x, t, context, y, known),
-            guidance,
-        )
-        times = uniform_times(self.settings.head_sample_steps).to(self.device)
-        return heun(velocity, noise, times)
-
-    def _velocity(
-        self, network: JointTransformer, y: Tensor, known: Tensor, guidance: float
-    ) -> Velocity:
-        assert self.linear is not None
-        nothing = torch.zeros_like(known)
-        linear = self.linear.to(self.device)
-        learned = classifier_free(
-            lambda x, t: network(x, t, y, nothing),
-            lambda x, t: network(x, t, y, known),
-            guidance,
-        )  # the linear part is the same with and without conditions
-        return lambda x, t: linear(x, t) + learned(x, t)
 
     def trained_network(self) -> JointTransformer:
         """The transformer; raises InvalidInputError before the first fit."""

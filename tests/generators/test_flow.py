@@ -117,10 +117,12 @@ def test_guided_velocity_is_that_of_one_joint_batch(kind: str, scale: float) -> 
     assert flow.linear is not None
     draws = torch.Generator().manual_seed(0)
     k = len(flow.properties)
-    x, y = (torch.randn(5, n, generator=draws) for n in (network.state_size, k))
+    x = torch.randn(5, network.state_size, generator=draws)
+    requests = np.random.default_rng(0).uniform(0.1, 2.0, (5, k))
+    y, _ = flow.conditions(requests)
     t, on = torch.full((5,), 0.6), torch.ones(5, k, dtype=torch.bool)
     with torch.no_grad():
-        found = flow._velocity(network, y, on, scale)(x, t)
+        found = flow.velocity(requests, scale)(x, t)
         twice = [torch.cat([a, a]) for a in (x, t, y)]
         base, conditional = network(*twice, torch.cat([~on, on])).chunk(2)
         linear = flow.linear(x, t)

@@ -1,0 +1,108 @@
+"""Editing designs with a trained flow: what is kept is kept exactly, what is asked for changes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from generators.editor import Editor
+from loop.candidate import Candidate
+from loop.errors import InvalidInputError
+from tests.generators.test_flow import trained, untrained
+
+BOTH = "image and compositions"
+
+
+@pytest.fixture(scope="module")
+def editor() -> Editor:
+    return Editor(trained(BOTH), steps=4)
+
+
+@pytest.fixture
+def designs(editor: Editor) -> list[Candidate]:
+    return editor.flow.library.draw(2, rng=np.random.default_rng(3))
+
+
+def test_frames_end_at_the_designs_themselves(editor: Editor, designs: list[Candidate]) -> None:
+    for path in ("linear", "slerp"):
+        found = editor.frames(*designs, 5, path=path)  # type: ignore[arg-type]
+        assert found[0] is designs[0]
+        assert found[-1] is designs[1]
+        assert len({c.id for c in found}) == 5
+        for c in found[1:-1]:
+            assert editor.flow.space.violations(c) == []
+            assert c.origin.details["of"] == [d.id for d in designs]
+
+
+def test_shallow_frames_stay_near_their_ends(editor: Editor, designs: list[Candidate]) -> None:
+    """With next to no noise the first frame after an end is the decoder's image of that end."""
+    first = editor.frames(designs[0], designs[1], 101, depth=0.02)[1]
+    vae = editor.code.vae
+    assert vae is not None
+    start = designs[0].microstructure
+    assert start is not None
+    latent, _ = editor.flow.parts(editor.code.states([designs[0]]))
+    assert latent is not None
+    decoded = vae.decode(latent)[0]
+    assert first.microstructure is not None
+    assert np.mean(first.microstructure != decoded) < 0.1
+    np.testing.assert_allclose(first.phase_compositions, designs[0].phase_compositions, atol=0.03)
+
+
+def test_variations_grow_with_their_strength(editor: Editor, designs: list[Candidate]) -> None:
+    distance = []
+    for strength in (0.05, 0.9):
+        found = editor.variations(designs[0], 8, strength=strength, rng=np.random.default_rng(0))
+        images = np.stack([c.microstructure for c in found if c.microstructure is not None])
+        distance.append(np.mean(images != designs[0].microstructure))
+    assert distance[0] < distance[1]
+
+
+def test_repair_keeps_every_sound_pixel(editor: Editor, designs: list[Candidate]) -> None:
+    image = designs[0].microstructure
+    assert image is not None
+    damaged = np.zeros(image.shape, dtype=bool)
+    damaged[2:9, 4:10] = True
+    found = editor.repair(designs[0], damaged, 3, rng=np.random.default_rng(1), resample=2)
+    for c in found:
+        assert c.microstructure is not None
+        np.testing.assert_array_equal(c.microstructure[~damaged], image[~damaged])
+        np.testing.assert_array_equal(c.phase_compositions, designs[0].phase_compositions)
+    with pytest.raises(InvalidInputError, match="mask of damaged pixels has shape"):
+        editor.repair(designs[0], damaged[:-1], rng=np.random.default_rng(1))
+
+
+def test_one_part_given_the_other(editor: Editor, designs: list[Candidate]) -> None:
+    image = designs[0].microstructure
+    assert image is not None
+    alloys = editor.compositions_for(image, 4, rng=np.random.default_rng(0))
+    assert len({c.id for c in alloys}) == 4
+    for c in alloys:
+        np.testing.assert_array_equal(c.microstructure, image)
+        assert editor.flow.space.violations(c) == []
+    pictures = editor.microstructures_for(designs[0], 4, rng=np.random.default_rng(0))
+    assert len({c.id for c in pictures}) == 4
+    for c in pictures:
+        np.testing.assert_array_equal(c.phase_compositions, designs[0].phase_compositions)
+
+
+def test_a_larger_image_is_periodic_in_shape(editor: Editor, designs: list[Candidate]) -> None:
+    image = designs[0].microstructure
+    assert image is not None
+    h, w = image.shape
+    found = editor.extend(designs[0], (2 * h, w), rng=np.random.default_rng(0))
+    assert found.shape == (2 * h, w)
+    again = editor.extend(designs[0], (2 * h, w), rng=np.random.default_rng(0))
+    np.testing.assert_array_equal(found, again)
+    with pytest.raises(InvalidInputError, match="expected multiples of"):
+        editor.extend(designs[0], (h + 1, w), rng=np.random.default_rng(0))
+
+
+def test_what_does_not_fit_is_refused(editor: Editor, designs: list[Candidate]) -> None:
+    other = Candidate(phases=("a", "b"), microstructure=np.eye(16, dtype=np.uint8))
+    with pytest.raises(InvalidInputError, match=r"has phases a, b of no elements; expected"):
+        editor.frames(designs[0], other, 3)
+    with pytest.raises(InvalidInputError, match="requests have shape"):
+        editor.frames(*designs, 3, requests=np.zeros((2, 1)))
+    with pytest.raises(InvalidInputError, match="not trained"):
+        Editor(untrained(BOTH))
