@@ -5,13 +5,14 @@ Every method returns designs that are ready to be scored; what they claim is for
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import binary_dilation
 from torch import Tensor
+from torch.nn import functional
 
 from generators.dynamics.flow import Velocity, interpolate
 from generators.dynamics.samplers import heun
@@ -150,33 +151,38 @@ class Editor:
                 f"mask of damaged pixels has shape {mask.shape} with {int(mask.sum())} of them; "
                 f"expected {image.shape}, and some that are not"
             )
-        state = self._states([design])
-        network = self.flow.trained_network()
-        assert network.latent_shape is not None
-        c, h, w = network.latent_shape
-        f = image.shape[0] // h
-        touched = mask.reshape(h, f, w, f).any((1, 3))
-        # The encoder looks a little beyond its own block: neighbours of damage are not known.
-        touched = binary_dilation(touched, np.ones((3, 3)))
-        cells = torch.from_numpy(~touched).expand(c, h, w).reshape(-1)
-        known = torch.cat([cells, torch.ones(state.shape[1] - len(cells), dtype=torch.bool)])
-        velocity = self.flow.velocity(self._requests(None, n), self.guidance)
-        found = fill(
-            velocity,
-            state.expand(n, -1),
-            known.to(state.device),
-            self.steps,
-            generator=torch_generator(rng),
-            resample=resample,
-        )
-        latent, vectors = self.flow.parts(found)
-        assert self.code.vae is not None
-        assert latent is not None
-        images = np.where(mask, self.code.vae.decode(latent), image)
+        asked = self._requests(None, n)
+        velocity, source = self.flow.velocity(asked, self.guidance), torch_generator(rng)
+        state = self._states([design]).expand(n, -1)
+        images = np.repeat(image[None], n, axis=0)
+        for ring in (1, 0):
+            # The encoder looks a little beyond its own cell, so what lies beside damage is not
+            # known at first; once something sensible stands there, it is.
+            known = self._sound(mask, ring, state.shape[1])
+            found = fill(velocity, state, known, self.steps, generator=source, resample=resample)
+            latent, vectors = self.flow.parts(found)
+            assert self.code.vae is not None
+            assert latent is not None
+            images = np.where(mask, self.code.vae.decode(latent), image).astype(np.uint8)
+            labels = torch.from_numpy(images)
+            state = self.code.with_latents(labels, vectors.cpu()).to(self.flow.device)
         origins = self._origins(n, {"edit": "repair", "of": [design.id]})
         compositions = design.phase_compositions
         repeated = None if compositions is None else np.repeat(compositions[None], n, axis=0)
         return self.code.candidates(images, repeated, vectors, origins)
+
+    def _sound(self, damaged: NDArray[np.bool_], ring: int, size: int) -> Tensor:
+        """(state,) which coordinates are known: cells without damage, ``ring`` cells around."""
+        shape = self.flow.trained_network().latent_shape
+        assert shape is not None
+        c, h, w = shape
+        f = damaged.shape[0] // h
+        touched = torch.from_numpy(damaged.reshape(h, f, w, f).max(axis=(1, 3))).float()[None, None]
+        if ring:
+            touched = functional.max_pool2d(touched, 2 * ring + 1, 1, ring)
+        cells = (touched[0] == 0).expand(c, h, w).reshape(-1)
+        rest = torch.ones(size - len(cells), dtype=torch.bool)
+        return torch.cat([cells, rest]).to(self.flow.device)
 
     @torch.no_grad()
     def extend(
@@ -249,11 +255,11 @@ class Editor:
             raise InvalidInputError(f"requests have shape {requests.shape}; expected {shape}")
         return requests
 
-    def _origins(self, n: int, details: dict[str, object]) -> list[Origin]:
+    def _origins(self, n: int, details: Mapping[str, Any]) -> list[Origin]:
         return [Origin(self.flow.name, self.guidance, details)] * n
 
     def _designs(
-        self, states: Tensor, details: dict[str, object], *, compositions: FloatArray | None = None
+        self, states: Tensor, details: Mapping[str, Any], *, compositions: FloatArray | None = None
     ) -> list[Candidate]:
         """Designs of states (n, state); ``compositions`` (p, e) instead of those in the states."""
         latent, vectors = self.flow.parts(states)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from generators.editor import Editor
+from generators.interpolation import PATHS
 from loop.candidate import Candidate
 from loop.errors import InvalidInputError
 from tests.generators.test_flow import trained, untrained
@@ -24,8 +25,8 @@ def designs(editor: Editor) -> list[Candidate]:
 
 
 def test_frames_end_at_the_designs_themselves(editor: Editor, designs: list[Candidate]) -> None:
-    for path in ("linear", "slerp"):
-        found = editor.frames(*designs, 5, path=path)  # type: ignore[arg-type]
+    for path in PATHS:
+        found = editor.frames(designs[0], designs[1], 5, path=path)
         assert found[0] is designs[0]
         assert found[-1] is designs[1]
         assert len({c.id for c in found}) == 5
@@ -46,6 +47,8 @@ def test_shallow_frames_stay_near_their_ends(editor: Editor, designs: list[Candi
     decoded = vae.decode(latent)[0]
     assert first.microstructure is not None
     assert np.mean(first.microstructure != decoded) < 0.1
+    assert first.phase_compositions is not None
+    assert designs[0].phase_compositions is not None
     np.testing.assert_allclose(first.phase_compositions, designs[0].phase_compositions, atol=0.03)
 
 
@@ -103,6 +106,6 @@ def test_what_does_not_fit_is_refused(editor: Editor, designs: list[Candidate]) 
     with pytest.raises(InvalidInputError, match=r"has phases a, b of no elements; expected"):
         editor.frames(designs[0], other, 3)
     with pytest.raises(InvalidInputError, match="requests have shape"):
-        editor.frames(*designs, 3, requests=np.zeros((2, 1)))
+        editor.frames(designs[0], designs[1], 3, requests=np.zeros((2, 1)))
     with pytest.raises(InvalidInputError, match="not trained"):
         Editor(untrained(BOTH))

@@ -93,9 +93,8 @@ def test_without_a_request_guidance_makes_no_difference(kind: str) -> None:
 def test_the_null_is_not_a_requested_value() -> None:
     """A trained network must tell 'nothing asked' from any request."""
     flow = trained("compositions")
-    start = {"guidance": 1.0}
     found = {
-        value: flow.generate(np.full((6, 1), value), **start, rng=np.random.default_rng(3))
+        value: flow.generate(np.full((6, 1), value), guidance=1.0, rng=np.random.default_rng(3))
         for value in (np.nan, 7.5, 8.1, 8.7)
     }
     vectors = [
