@@ -10,7 +10,7 @@ from typing import Any
 
 from loop.campaign import Campaign, load_campaign
 from loop.checks import check_outputs, check_targets
-from loop.database import _sqlite_path as sqlite_path
+from loop.database import sqlite_path
 from loop.ledger import Ledger
 from loop.library import Library
 from loop.made_designs import made_designs
@@ -60,6 +60,7 @@ def open_session(
         device=device,
         timeout_s=named.timeout_s,
         wires=named.wiring,
+        folder=campaign.folder,
     )
     properties = [name for s in simulators for name in s.outputs]
     check_outputs(simulators)  # both before a library or a ledger is made for it

@@ -52,6 +52,20 @@ class CompositionsSection(_Section):
     file: str  # CSV; columns PHASE:ELEMENT, atomic fractions
 
 
+class LibrarySection(_Section):
+    """Designs that a simulator makes at the first run, in place of images and compositions.
+
+    ``source``: its registered name. ``patch``: side of the images in pixels. ``seed``: of all that
+    is drawn; campaigns of other seeds may share the library.
+    """
+
+    source: str = Field(min_length=1)
+    patch: int = Field(default=64, ge=16, le=512)
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    augment: bool = True
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
 class SimulatorsSection(_Section):
     """``use``: names of registered simulators; a table per name holds its settings.
 
@@ -98,6 +112,7 @@ class _File(_Section):
     space: SpaceSection
     images: ImagesSection | None = None
     compositions: CompositionsSection | None = None
+    library: LibrarySection | None = None
     targets: dict[str, dict[str, Any]]
     simulators: SimulatorsSection
     generator: GeneratorSection = GeneratorSection()
@@ -120,6 +135,7 @@ class Campaign:
     loop: LoopSection
     compute: ComputeSection
     settings: Mapping[str, Any] = field(repr=False)
+    library: LibrarySection | None = None
 
     @property
     def name(self) -> str:
@@ -235,7 +251,13 @@ def _assemble(path: Path, file: _File) -> Campaign:
             raise InvalidCampaignError(
                 f"{path}: simulators.use names {name!r} more than once; name each simulator once"
             )
-    image_shape = (file.images.patch, file.images.patch) if file.images else None
+    if file.library and (file.images or file.compositions):
+        other = "images" if file.images else "compositions"
+        raise InvalidCampaignError(
+            f"{path}: [library] makes what [{other}] would bring; keep one of the two"
+        )
+    pictured = file.images or file.library
+    image_shape = (pictured.patch, pictured.patch) if pictured else None
     try:
         for element in file.space.elements:
             check_symbol(element, "space.elements")
@@ -255,10 +277,18 @@ def _assemble(path: Path, file: _File) -> Campaign:
                 raise InvalidCampaignError(
                     f"{path}: images.labels: " + unknown_name("phase", name, file.space.phases)
                 )
-    if bool(file.space.elements) != (file.compositions is not None):
+    if file.library and not file.space.elements:
+        raise InvalidCampaignError(
+            f"{path}: space has no elements, but [library] makes designs with compositions; list "
+            "them in space.elements"
+        )
+    if not file.library and bool(file.space.elements) != (file.compositions is not None):
         raise InvalidCampaignError(
             f"{path}: space.elements and [compositions] go together; give both or neither"
         )
+    settings = file.model_dump(mode="json")
+    if file.library is None:  # campaigns without one keep the hash they had
+        del settings["library"]
     return Campaign(
         folder=path.parent.resolve(),
         info=file.campaign,
@@ -270,5 +300,6 @@ def _assemble(path: Path, file: _File) -> Campaign:
         generator=file.generator,
         loop=file.loop,
         compute=file.compute,
-        settings=file.model_dump(mode="json"),
+        settings=settings,
+        library=file.library,
     )

@@ -114,7 +114,7 @@ def open_database(place: str | Path, *, create: bool) -> Database:
     Raises LedgerError when it is missing (and not to be created), is no ledger, is newer than
     this program, or cannot be read or written.
     """
-    path = _sqlite_path(place)
+    path = sqlite_path(place)
     database = _server(str(place)) if path is None else _file(path, create=create)
     try:
         _upgrade(database)
@@ -124,7 +124,7 @@ def open_database(place: str | Path, *, create: bool) -> Database:
     return database
 
 
-def _sqlite_path(place: str | Path) -> Path | None:
+def sqlite_path(place: str | Path) -> Path | None:
     if isinstance(place, str) and "://" in place:
         # By hand, for a path may contain what has a meaning in a URL.
         scheme, _, rest = place.partition("://")

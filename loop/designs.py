@@ -20,15 +20,26 @@ SCREEN = 3  # combinations looked at per design kept
 
 @dataclass(frozen=True)
 class Bank:
-    """Library images with their features, drawn once per campaign: (m, h, w) and (m, f)."""
+    """Library images with their features, drawn once per campaign: (m, h, w) and (m, f).
+
+    ``compositions``, ``process``: (m, p, e) and (m, q) of the same designs where they belong
+    together, else None.
+    """
 
     images: NDArray[np.uint8] | None
     image_part: FloatArray | None
+    compositions: FloatArray | None = None
+    process: FloatArray | None = None
 
     @staticmethod
     def draw(library: Library, features: Features, m: int, rng: np.random.Generator) -> Bank:
         if features.images is None:
             return Bank(None, None)
+        if library.coupled:
+            parts = library.parts(m, rng=rng)
+            assert parts.images is not None
+            part = features.image_part(parts.images)
+            return Bank(parts.images, part, parts.compositions, parts.process)
         images = library.patches(m, rng=rng)
         return Bank(images, features.image_part(images))
 
@@ -47,13 +58,19 @@ def screened_designs(
     """n designs and their predicted values (n, k): half at random, half nearest to the targets.
 
     Any image goes with any row of compositions, so ``SCREEN``·n combinations are looked at and
-    only the kept ones are built.
+    only the kept ones are built. In a coupled library an image stays with its compositions and
+    its process.
     """
     total = SCREEN * n
     images = rng.integers(len(bank.images), size=total) if bank.images is not None else None
-    compositions = library.compositions(total, rng=rng) if space.elements else None
-    limits = np.array(list(space.process.values())).reshape(-1, 2)
-    process = rng.uniform(limits[:, 0], limits[:, 1], size=(total, len(limits)))
+    compositions: FloatArray | None
+    if bank.process is not None:
+        compositions = None if bank.compositions is None else bank.compositions[images]
+        process = bank.process[images]
+    else:
+        compositions = library.compositions(total, rng=rng) if space.elements else None
+        limits = np.array(list(space.process.values())).reshape(-1, 2)
+        process = rng.uniform(limits[:, 0], limits[:, 1], size=(total, len(limits)))
     part = bank.image_part[images] if bank.image_part is not None else None
     x = features.combine(part, compositions, process)
     values = surrogate.mean(x)

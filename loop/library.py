@@ -1,4 +1,9 @@
-"""Library: the images and compositions of a campaign, and random designs drawn from them."""
+"""Library: the images and compositions of a campaign, and random designs drawn from them.
+
+Micrographs and tables are independent: any crop goes with any row, and process variables lie
+anywhere within their bounds. Designs that a simulator made are coupled: an image belongs to the
+compositions and the heat treatment that gave it, so these are drawn together.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +23,7 @@ from loop.formula import check_symbol
 from loop.images import (
     SPLITS,
     LabelImage,
+    Split,
     SplitImages,
     downsample,
     list_images,
@@ -26,6 +32,7 @@ from loop.images import (
     split_by_name,
     to_phases,
 )
+from loop.made_designs import MadeDesigns
 from loop.space import BOUND_TOLERANCE, DesignSpace
 
 REDRAWS = 8
@@ -63,12 +70,26 @@ def _varied_places(image: LabelImage, shape: tuple[int, int]) -> NDArray[np.int6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Parts:
+    """n designs of a library as arrays.
+
+    ``images``: (n, h, w) uint8 or None. ``compositions``: (n, p, e) or None. ``process``: (n, q)
+    in the order of the space's process variables.
+    """
+
+    images: NDArray[np.uint8] | None
+    compositions: NDArray[np.float64] | None
+    process: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Library:
     """Images and compositions of a campaign; either may be absent.
 
     ``split_images``: phase images by split. ``table``: (n, p, e) compositions that lie in the
     space; ``outside``: how many rows of the file were left aside because they do not.
-    ``data_hash``: SHA-256 over the files used.
+    ``data_hash``: SHA-256 over the files used, or over the made designs. ``made``: designs whose
+    parts belong together; then the images are whole periodic patches.
     """
 
     space: DesignSpace
@@ -77,10 +98,15 @@ class Library:
     augment: bool
     outside: int
     data_hash: str
+    made: MadeDesigns | None = None
 
     @classmethod
     def load(cls, campaign: Campaign) -> Library:
         """Read and check all data of a campaign. Raises InvalidInputError naming file and place."""
+        if campaign.library is not None:
+            raise InvalidInputError(
+                "this campaign's library is made by a simulator, not read; `spinodal run` makes it"
+            )
         files: list[Path] = []
         images = _load_images(campaign, files)
         table, outside = _load_table(campaign, files)
@@ -93,6 +119,36 @@ class Library:
             data_hash=hash_files(files),
         )
 
+    @classmethod
+    def of_made(cls, campaign: Campaign, made: MadeDesigns) -> Library:
+        """The library of designs that a simulator made. Raises InvalidInputError outside the space.
+
+        Every 7th image is for validation; designs on one image are in one split.
+        """
+        made.check(campaign.space)
+        places: dict[Split, NDArray[np.int64]] = {
+            split: np.unique(made.image[made.rows(split)]) for split in SPLITS
+        }
+        images = SplitImages(
+            images={split: tuple(made.images[i] for i in places[split]) for split in SPLITS},
+            names={split: tuple(f"image {i}" for i in places[split]) for split in SPLITS},
+            note="made by a simulator, every 7th for validation",
+        )
+        return cls(
+            space=campaign.space,
+            split_images=_checked_variety(images, campaign.space.phases),
+            table=made.compositions,
+            augment=campaign.library.augment if campaign.library else False,
+            outside=0,
+            data_hash=made.digest(),
+            made=made,
+        )
+
+    @property
+    def coupled(self) -> bool:
+        """Whether images, compositions and process variables belong together."""
+        return self.made is not None
+
     def images(self, split: str = "train") -> tuple[LabelImage, ...]:
         """Whole phase images of a split, each (h, w) uint8 (after downsampling)."""
         if self.split_images is None:
@@ -102,8 +158,8 @@ class Library:
         found = self.split_images.images[split]
         if not found:
             raise InvalidInputError(
-                f"the library has no {split} images ({self.split_images.note}); "
-                "name some in an index CSV"
+                f"the library has no {split} images ({self.split_images.note})"
+                + ("" if self.coupled else "; name some in an index CSV")
             )
         return found
 
@@ -120,9 +176,12 @@ class Library:
 
         Turned by a random element of the square's symmetry group where the campaign augments.
         Crops with one phase only are drawn anew (a design space of several phases excludes them).
+        Made images are periodic, so that a crop is one of them moved by any way.
         Raises InvalidInputError when there are no images or no crop has two phases.
         """
         images = self.images(split)
+        if self.made is not None:
+            return self._views(np.stack(images)[rng.integers(len(images), size=n)], rng)
         positions: list[NDArray[np.int64] | None] = [None] * len(images)
         patches = self._crops(images, positions, n, rng)
         if len(self.space.phases) == 1 or n == 0:
@@ -146,6 +205,23 @@ class Library:
     def _shape(self) -> tuple[int, int]:
         assert self.space.image_shape is not None
         return self.space.image_shape
+
+    def _views(self, images: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+        """Periodic images (n, h, w), each moved at random and turned where that is allowed."""
+        n, h, w = images.shape
+        y = (np.arange(h) + rng.integers(h, size=(n, 1))) % h
+        x = (np.arange(w) + rng.integers(w, size=(n, 1))) % w
+        moved = images[np.arange(n)[:, None, None], y[:, :, None], x[:, None, :]]
+        return self._turned(moved, rng)
+
+    def _turned(self, out: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+        """Each of (n, h, w) by a random element of the square's group; changes ``out``."""
+        if self.augment:
+            chosen = rng.integers(8, size=len(out))
+            for element in range(1, 8):
+                mine = np.flatnonzero(chosen == element)
+                out[mine] = transform(out[mine], element)
+        return out
 
     def _crops(
         self,
@@ -176,12 +252,7 @@ class Library:
                 place = places[place]
             y, x = np.divmod(place, image.shape[1] - w + 1)
             out[mine] = np.lib.stride_tricks.sliding_window_view(image, (h, w))[y, x]
-        if self.augment:
-            chosen = rng.integers(8, size=n)
-            for element in range(1, 8):
-                mine = np.flatnonzero(chosen == element)
-                out[mine] = transform(out[mine], element)
-        return out
+        return self._turned(out, rng)
 
     def compositions(self, n: int, *, rng: np.random.Generator) -> NDArray[np.float64]:
         """Random rows of the table, (n, p, e); none comes twice before all have come once."""
@@ -189,34 +260,50 @@ class Library:
             raise InvalidInputError(
                 "this campaign has no compositions; add a [compositions] section"
             )
-        rounds = -(-n // len(self.table))
-        order = [rng.permutation(len(self.table)) for _ in range(rounds)]
-        rows = np.concatenate(order)[:n] if order else np.empty(0, dtype=np.intp)
-        drawn: NDArray[np.float64] = self.table[rows]
+        drawn: NDArray[np.float64] = self.table[_shuffled(n, np.arange(len(self.table)), rng)]
         return drawn
+
+    def parts(self, n: int, *, rng: np.random.Generator, split: str = "train") -> Parts:
+        """n random designs as arrays: as they were made, or of independent parts."""
+        space, made = self.space, self.made
+        if made is not None:
+            rows = made.rows(split)
+            if not len(rows):
+                raise InvalidInputError(f"the made library has no {split} designs")
+            chosen = _shuffled(n, rows, rng)
+            images = self._views(made.images[made.image[chosen]], rng)
+            return Parts(images, made.compositions[chosen], made.process[chosen])
+        patches = self.patches(n, rng=rng, split=split) if self.split_images else None
+        compositions = self.compositions(n, rng=rng) if self.table is not None else None
+        process = [rng.uniform(*limits, size=n) for limits in space.process.values()]
+        return Parts(patches, compositions, np.array(process).reshape(len(process), n).T)
 
     def draw(self, n: int, *, rng: np.random.Generator, split: str = "train") -> list[Candidate]:
         """n random designs: a crop, a row of compositions, process variables within bounds.
 
         All are valid in the space. In a campaign without images, more draws than rows repeat
-        designs.
+        designs. Coupled ones come with their own parts, the image moved and turned at random.
         """
-        space = self.space
-        patches = self.patches(n, rng=rng, split=split) if self.split_images else None
-        rows = self.compositions(n, rng=rng) if self.table is not None else None
-        process = {name: rng.uniform(*limits, size=n) for name, limits in space.process.items()}
+        space, parts = self.space, self.parts(n, rng=rng, split=split)
         origin = Origin("library")
         return [
             Candidate(
                 phases=space.phases,
                 elements=space.elements,
-                microstructure=None if patches is None else patches[i],
-                phase_compositions=None if rows is None else rows[i],
-                process={name: float(values[i]) for name, values in process.items()},
+                microstructure=None if parts.images is None else parts.images[i],
+                phase_compositions=None if parts.compositions is None else parts.compositions[i],
+                process=dict(zip(space.process, parts.process[i].tolist(), strict=True)),
                 origin=origin,
             )
             for i in range(n)
         ]
+
+
+def _shuffled(n: int, rows: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """n of the rows at random; none comes twice before all have come once."""
+    rounds = -(-n // len(rows))
+    order = [rng.permutation(rows) for _ in range(rounds)]
+    return np.concatenate(order)[:n] if order else np.empty(0, dtype=np.int64)
 
 
 def _load_images(campaign: Campaign, files: list[Path]) -> SplitImages | None:

@@ -185,3 +185,44 @@ def test_a_simulator_named_twice_is_refused(tmp_path: Path) -> None:
     text = TEXT.replace('use = ["composite-chain"]', 'use = ["composite-chain", "composite-chain"]')
     with pytest.raises(InvalidCampaignError, match="names 'composite-chain' more than once; name"):
         _load(tmp_path, text)
+
+
+# A library that a simulator makes
+
+MADE = (
+    TEXT.replace("[images]", "[library]")
+    .replace('folder = "labels"\nlabels = ["a", "b"]\n', 'source = "heat-treatment"\n')
+    .replace('[compositions]\nfile = "table.csv"\n', "")
+)
+
+
+def test_a_made_library_gives_images_and_compositions(tmp_path: Path) -> None:
+    campaign = _load(tmp_path, MADE)
+    assert campaign.library is not None
+    assert campaign.library.source == "heat-treatment"
+    assert campaign.space.image_shape == (32, 32)
+    assert campaign.images is None
+    assert campaign.compositions is None
+    other = _load(tmp_path, MADE.replace("patch = 32", "patch = 32\nseed = 1"))
+    assert other.settings_hash() != campaign.settings_hash()
+
+
+def test_campaigns_without_a_made_library_keep_their_hash(tmp_path: Path) -> None:
+    """Ledgers of before know no [library]."""
+    assert "library" not in _load(tmp_path).settings
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[library]", '[images]\nfolder = "x"\nlabels = ["a"]\n[library]', "would bring"),
+        ("[library]", '[compositions]\nfile = "x"\n[library]', r"\[compositions\] would bring"),
+        ('elements = ["Ni", "Al"]\n\n[space.bounds.a]\nAl = [0.0, 0.2]', "", "has no elements"),
+        ('source = "heat-treatment"', "", "key library.source is missing"),
+        ("patch = 32", "pach = 32", r"\[library\]: unknown key 'pach'; did you mean 'patch'"),
+    ],
+)
+def test_what_a_made_library_cannot_be(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert old in MADE
+    with pytest.raises(InvalidCampaignError, match=message):
+        _load(tmp_path, MADE.replace(old, new))
