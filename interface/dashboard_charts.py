@@ -21,7 +21,7 @@ SYMBOLS: Mapping[str, str] = {"loop": "circle", "random": "rect", "mutation": "t
 _AXIS = "#52606D"
 _GRID = "#E6EAEE"
 ROUND_PANELS = (
-    ("distinct_hits_total", "Distinct hits, cumulative", "hits"),
+    ("distinct_hits_total", "Different hits, cumulative", "hits"),
     ("hit_rate", "Hit rate of each round", "% of evaluated designs"),
     ("best_distance", "Best distance to target so far", "units of tolerance"),
 )

@@ -180,7 +180,7 @@ class Page:
         tiles = (
             ("Round", str(info.round), f"of {info.rounds}" if info.rounds else ""),
             ("Evaluated", str(info.evaluations), f"of {info.planned} planned, seeds included"),
-            ("Distinct hits", str(info.hits), others or "generative loop"),
+            ("Different hits", str(info.hits), others or "generative loop"),
             (
                 "Hit rate",
                 f"{100 * rate:.0f} %" if math.isfinite(rate) else "–",

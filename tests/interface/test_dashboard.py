@@ -137,7 +137,7 @@ def test_the_numbers_are_those_of_the_ledger(page: Page, server: str, ledger_pat
         frame = ledger.evaluations(ledger.campaign_id(NAME))
     _open(page, f"{server}/")
     of_loop = frame[(frame["arm"] == "loop") & frame["hit"].fillna(False)]
-    hits = page.locator(".sp-tile", has_text="Distinct hits").locator(".value")
+    hits = page.locator(".sp-tile", has_text="Different hits").locator(".value")
     expect(hits).to_have_text(str(of_loop["id"].nunique()))
     table = page.locator("table", has_text="Hits of evaluated designs")
     for round_ in (1, 2, 3):
