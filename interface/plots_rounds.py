@@ -29,7 +29,7 @@ FloatArray = NDArray[np.float64]
 
 
 def rounds_figure(rounds: pd.DataFrame, path: Path | str, *, title: str = "") -> Path:
-    """PNG with cumulative distinct hits, hit rate and best distance so far, per arm and round.
+    """PNG with cumulative different hits, hit rate and best distance so far, per arm and round.
 
     ``rounds``: as from ``interface.views.round_table``: arm, round, distinct_hits_total,
     hit_rate, best_distance. Raises InvalidInputError when it is empty.
@@ -37,7 +37,7 @@ def rounds_figure(rounds: pd.DataFrame, path: Path | str, *, title: str = "") ->
     if rounds.empty:
         raise InvalidInputError("no round has been evaluated yet; run one first")
     panels = (
-        ("distinct_hits_total", "Distinct hits, cumulative", "hits"),
+        ("distinct_hits_total", "Different hits, cumulative", "hits"),
         ("hit_rate", "Hit rate of each round", "share of evaluated designs"),
         ("best_distance", "Best distance to target so far", "distance (units of tolerance)"),
     )

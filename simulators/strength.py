@@ -94,8 +94,8 @@ def _parsed(settings: Mapping[str, Any], space: DesignSpace, wired: Collection[s
         raise InvalidCampaignError(
             f"{NAME}: {SHEAR} is wired and in the settings; keep one of the two"
             if wired
-            else f"{NAME}: {SHEAR} is missing; give it (a nickel superalloy: about {SHEAR} = 80) or "
-            "wire an output of another simulator to it"
+            else f"{NAME}: {SHEAR} is missing; give it (a nickel superalloy: about {SHEAR} = 80) "
+            "or wire an output of another simulator to it"
         )
     try:
         table = _Table.model_validate(dict(settings))
