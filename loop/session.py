@@ -14,6 +14,7 @@ from loop.candidate import Candidate
 from loop.errors import LedgerError
 from loop.laboratory import AWAITED, counted
 from loop.learning import Learning
+from loop.protocols import Generator
 from loop.round import evaluate, stage_rng, valid_and_new
 from loop.summary import LOOP_ARM, SEED_ARM, RoundSummary, summarise
 
@@ -164,6 +165,18 @@ class Session(Learning):
         while not self.unfinished_arms(index):
             index += 1
         return index
+
+    def latest(self, arm: str) -> Generator:
+        """The arm's generator of the last round that trained one.
+
+        Raises LedgerError when none has been trained and kept yet.
+        """
+        for index in range(self.next_round(), 0, -1):
+            if (found := self.restored(arm, index)) is not None:
+                return found
+        raise LedgerError(
+            f"campaign {self.campaign.name!r} has no trained generator yet; run it first"
+        )
 
     def stop_reason(self) -> str | None:
         """Why no further round is due, judged by the generative arm; None when one is."""

@@ -1,0 +1,97 @@
+"""A walk between two designs with the campaign's trained generator, every frame scored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from generators.editor import DEPTH, Editor
+from generators.flow import JointFlow
+from generators.interpolation import Path
+from loop.candidate import Candidate, Outcome
+from loop.errors import InvalidInputError, unknown_name
+from loop.round import evaluate
+from loop.session import Session
+from loop.summary import LOOP_ARM
+
+EDGE = 2  # px between the frames of a strip
+GREY = 128
+
+
+@dataclass(frozen=True, eq=False)
+class Walk:
+    """Designs from one end to the other and what the simulators found of each."""
+
+    designs: tuple[Candidate, ...]
+    outcomes: tuple[Outcome, ...]
+
+    def frame(self) -> pd.DataFrame:
+        """One row a design: t from 0 to 1, id, status, every property, its bounds, the reason."""
+        table: dict[str, object] = {
+            "t": np.linspace(0.0, 1.0, len(self.designs)),
+            "id": [c.id for c in self.designs],
+            "status": [o.status for o in self.outcomes],
+        }
+        for name in dict.fromkeys(k for o in self.outcomes for k in o.values):
+            table[name] = [o.values.get(name, np.nan) for o in self.outcomes]
+            ends = [o.bounds.get(name) for o in self.outcomes]
+            if any(ends):
+                table[f"{name}_low"] = [np.nan if e is None else e[0] for e in ends]
+                table[f"{name}_high"] = [np.nan if e is None else e[1] for e in ends]
+        if any(o.reason for o in self.outcomes):
+            table["reason"] = [o.reason or None for o in self.outcomes]
+        return pd.DataFrame(table)
+
+    def strip(self, scale: int = 2) -> NDArray[np.uint8] | None:
+        """The images side by side as grey values (h, w), None where designs have none."""
+        images = [c.microstructure for c in self.designs if c.microstructure is not None]
+        if not images:
+            return None
+        phases = max(len(self.designs[0].phases) - 1, 1)
+        grey = [np.kron(image, np.ones((scale, scale))) * (255 / phases) for image in images]
+        framed = [np.pad(one, EDGE, constant_values=GREY) for one in grey]
+        return np.concatenate(framed, axis=1).round().astype(np.uint8)
+
+
+def walk(
+    session: Session,
+    first: Candidate,
+    last: Candidate,
+    n: int,
+    *,
+    path: Path = "slerp",
+    depth: float = DEPTH,
+    guidance: float = 2.0,
+    follow: Sequence[str] = (),
+) -> Walk:
+    """n designs from ``first`` to ``last``; ``follow``: properties that shall move evenly.
+
+    Raises InvalidInputError for an unknown property, one that an end does not have, and a
+    generator that cannot edit; LedgerError when nothing is trained yet.
+    """
+    for name in follow:
+        if name not in session.properties:
+            raise InvalidInputError(
+                "--follow: " + unknown_name("property", name, session.properties)
+            )
+    generator = session.latest(LOOP_ARM)
+    if not isinstance(generator, JointFlow):
+        raise InvalidInputError(
+            f"the campaign's generator is {generator.name}; walks need joint-flow"
+        )
+    ends = evaluate(session.simulators, [first, last])
+    requests = np.full((n, len(session.properties)), np.nan)
+    for name in follow:
+        for design, end in zip((first, last), ends, strict=True):
+            if name not in end.values:
+                raise InvalidInputError(f"design {design.id} has no {name}: {end.reason}")
+        column = session.properties.index(name)
+        requests[:, column] = np.linspace(ends[0].values[name], ends[1].values[name], n)
+    editor = Editor(generator, guidance=guidance)
+    designs = editor.frames(first, last, n, path=path, depth=depth, requests=requests)
+    inner = evaluate(session.simulators, designs[1:-1])
+    return Walk(tuple(designs), (ends[0], *inner, ends[1]))
