@@ -9,7 +9,15 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from interface import cli_laboratory, cli_make, cli_read, cli_run, cli_schedule, cli_walk
+from interface import (
+    cli_interpolate,
+    cli_laboratory,
+    cli_make,
+    cli_read,
+    cli_run,
+    cli_schedule,
+    cli_walk,
+)
 from interface.cli_common import DEBUG_VARIABLE, EXIT_USER, FLAG
 from interface.output import harmless
 
@@ -46,7 +54,15 @@ app = typer.Typer(
     help="Closed-loop generative design of materials: propose, simulate, learn, again.",
 )
 
-for group in (cli_run, cli_laboratory, cli_schedule, cli_read, cli_walk, cli_make):
+for group in (
+    cli_run,
+    cli_laboratory,
+    cli_schedule,
+    cli_read,
+    cli_interpolate,
+    cli_walk,
+    cli_make,
+):
     group.register(app)
 
 

@@ -1,9 +1,11 @@
-"""The simplex of compositions: closure, log-ratio coordinates, distances, paths, bounds.
+"""The simplex of compositions: closure, log-ratio coordinates, distances, bounds.
 
 Arrays of compositions have the elements last, shape (..., e); rows are atomic fractions with
 sum 1 where not said otherwise. Symbols and formulas follow Aitchison (1982) J. R. Stat. Soc. B
-44, 139 and Egozcue et al. (2003) Math. Geol. 35, 279. An absent element is exactly 0: log ratios
-refuse it unless the caller says how it is to be replaced, and give it back as exactly 0.
+44, 139 and Egozcue et al. (2003) Math. Geol. 35, 279. An absent element is exactly 0. Log ratios
+refuse it unless the caller says what is meant: the sub-composition of the elements that are there
+(``present_clr``, ``present_ilr``: which elements, then how much) or a small amount in its place
+(``replace_zeros``, ``encode``). Either way it comes back as exactly 0.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ def _positive(x: ArrayLike) -> FloatArray:
         absent = int(np.argwhere(x == 0)[0][-1])
         raise InvalidInputError(
             f"log ratios need amounts above 0, but element number {absent} is 0; drop absent "
-            "elements, or use replace_zeros or encode, which keep count of them"
+            "elements, or use present_ilr, replace_zeros or encode, which keep count of them"
         )
     return x
 
@@ -172,11 +174,85 @@ def decode(coordinates: Coordinates, basis: FloatArray | None = None) -> FloatAr
     return closure(np.where(coordinates.present, ilr_inverse(coordinates.values, basis), 0.0))
 
 
-# Distances, mixtures and paths
+# The sub-composition of the elements that are there
+
+
+def present_clr(x: ArrayLike) -> Coordinates:
+    """clr within the elements that are there, (..., e) -> (..., e); 0 where one is absent.
+
+    The sub-composition keeps all ratios (Aitchison 1982), so nothing is lost or made up: which
+    elements is in ``present``, how much in ``values``. ``present_clr_inverse`` undoes it.
+    """
+    x = closure(x)
+    present = x > 0
+    logs = np.log(np.where(present, x, 1.0))
+    mean = logs.sum(axis=-1, keepdims=True) / present.sum(axis=-1, keepdims=True)
+    return Coordinates(np.where(present, logs - mean, 0.0), present)
+
+
+def present_clr_inverse(coordinates: Coordinates) -> FloatArray:
+    """Inverse of ``present_clr``, (..., e); absent elements are exactly 0."""
+    return _softmax_of(coordinates.values, coordinates.present)
+
+
+def _softmax_of(values: FloatArray, present: BoolArray) -> FloatArray:
+    values = np.asarray(values, dtype=np.float64)
+    present = np.asarray(present, dtype=np.bool_)
+    if not present.any(axis=-1).all():
+        raise InvalidInputError("coordinates name no element that is there; name at least one")
+    if not np.all(np.isfinite(values[present])):
+        raise InvalidInputError("log-ratio coordinates are not finite")
+    values = np.where(present, values, -np.inf)
+    powers = np.exp(values - values.max(axis=-1, keepdims=True))
+    inverse: FloatArray = powers / powers.sum(axis=-1, keepdims=True)
+    return inverse
+
+
+def present_ilr(x: ArrayLike) -> Coordinates:
+    """ilr within the elements that are there, (..., e) -> values (..., e - 1), present (..., e).
+
+    With k elements there, the first k - 1 values are their Helmert coordinates, taken in the
+    order of the columns, and the others 0. ``present_ilr_inverse`` undoes it.
+    """
+    centred, present = present_clr(x)
+    e = present.shape[-1]
+    order = np.argsort(~present, axis=-1, kind="stable")  # what is there moves to the left
+    packed = np.take_along_axis(centred, order, axis=-1)
+    values = packed @ helmert_basis(e).T
+    kept = np.arange(1, e) < present.sum(axis=-1, keepdims=True)
+    return Coordinates(np.where(kept, values, 0.0), present)
+
+
+def present_ilr_inverse(coordinates: Coordinates) -> FloatArray:
+    """Inverse of ``present_ilr``, (..., e); absent elements are exactly 0."""
+    present = np.asarray(coordinates.present, dtype=np.bool_)
+    e = present.shape[-1]
+    packed = np.asarray(coordinates.values, dtype=np.float64) @ helmert_basis(e)
+    order = np.argsort(~present, axis=-1, kind="stable")
+    centred = np.empty_like(packed)
+    np.put_along_axis(centred, order, packed, axis=-1)
+    return _softmax_of(centred, present)
+
+
+# Distances and mixtures
+
+
+def present_distance(x: ArrayLike, y: ArrayLike) -> FloatArray:
+    """Aitchison distance of compositions that may have exact zeros, (...,).
+
+    Between alloys of the same elements it is that of their sub-compositions. Where an element is
+    absent from one of the two it is infinite: the limit as its amount goes to 0. Use
+    ``euclidean_distance``, or ``replace_zeros`` first, where a finite figure is wanted.
+    """
+    a, in_a = present_clr(x)
+    b, in_b = present_clr(y)
+    same = np.all(in_a == in_b, axis=-1)
+    distance: FloatArray = np.where(same, np.linalg.norm(a - b, axis=-1), np.inf)
+    return distance
 
 
 def aitchison_distance(x: ArrayLike, y: ArrayLike) -> FloatArray:
-    """|clr x - clr y|, (...,): insensitive to scale. Zeros are refused, see ``replace_zeros``."""
+    """|clr x - clr y|, (...,): insensitive to scale. Zeros: see ``present_distance``."""
     distance: FloatArray = np.linalg.norm(clr(x) - clr(y), axis=-1)
     return distance
 
@@ -213,44 +289,6 @@ def phase_fraction(overall: ArrayLike, a: ArrayLike, b: ArrayLike) -> float:
             f"by {off:.3g}); check the three compositions"
         )
     return min(max(f, 0.0), 1.0)
-
-
-def straight_path(a: ArrayLike, b: ArrayLike, t: ArrayLike) -> FloatArray:
-    """Mixtures (1 - t) a + t b, t (n,) in [0, 1] -> (n, ..., e). Ends are exact."""
-    a, b, t = closure(a), closure(b), _steps(t)
-    t = t.reshape(t.shape + (1,) * a.ndim)
-    path: FloatArray = (1.0 - t) * a + t * b
-    return path
-
-
-def geodesic_path(a: ArrayLike, b: ArrayLike, t: ArrayLike) -> FloatArray:
-    """Aitchison geodesic, proportional to a^(1-t) b^t, t (n,) -> (n, ..., e).
-
-    Elements absent from both ends stay exactly 0. Raises InvalidInputError when an element is
-    absent from one end only: the geodesic would jump there; take ``straight_path`` or
-    ``replace_zeros`` first.
-    """
-    a, b, t = closure(a), closure(b), _steps(t)
-    absent = a == 0
-    if np.any(absent != (b == 0)):
-        element = int(np.argwhere(absent != (b == 0))[0][-1])
-        raise InvalidInputError(
-            f"element number {element} is absent from one end only, where a geodesic jumps; "
-            "take the straight path or replace zeros first"
-        )
-    log_a, log_b = (np.log(np.where(absent, 1.0, x)) for x in (a, b))
-    t = t.reshape(t.shape + (1,) * a.ndim)
-    logs = np.where(absent, -np.inf, (1.0 - t) * log_a + t * log_b)
-    powers = np.exp(logs - logs.max(axis=-1, keepdims=True))
-    path: FloatArray = powers / powers.sum(axis=-1, keepdims=True)
-    return path
-
-
-def _steps(t: ArrayLike) -> FloatArray:
-    t = np.atleast_1d(np.asarray(t, dtype=np.float64))
-    if not np.all((t >= 0) & (t <= 1)):
-        raise InvalidInputError("path positions t lie outside [0, 1]")
-    return t
 
 
 # Bounds

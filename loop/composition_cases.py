@@ -1,4 +1,4 @@
-"""Exact answers for ``spinodal verify composition``."""
+"""Exact answers for ``spinodal verify composition``: coordinates, mixtures, bounds, words."""
 
 from __future__ import annotations
 
@@ -10,17 +10,27 @@ from loop.composition import (
     clr,
     decode,
     encode,
-    geodesic_path,
     helmert_basis,
     ilr,
     ilr_inverse,
     lever_rule,
     phase_fraction,
+    present_ilr,
+    present_ilr_inverse,
     project_to_bounds,
     replace_zeros,
-    straight_path,
 )
-from loop.formula import atomic_fractions, from_formula, mass_fractions, to_formula
+from loop.composition_set_cases import cases as set_cases
+from loop.formula import (
+    atomic_fractions,
+    canonical_text,
+    from_formula,
+    mass_fractions,
+    parse_composition,
+    read_composition,
+    to_formula,
+)
+from loop.paths import geodesic_path, straight_path
 from loop.verification import Case, absolute_case, relative_case
 
 ROOM = "composition"
@@ -37,6 +47,7 @@ def cases() -> list[Case]:
         *_mixtures(),
         *_bounds(rng),
         *_words(),
+        *set_cases(),
     ]
 
 
@@ -53,6 +64,7 @@ def _coordinates(x: FloatArray, y: FloatArray) -> list[Case]:
     apart = np.linalg.norm(ilr(x) - ilr(y), axis=1) - aitchison_distance(x, y)
     sparse = np.where(x < np.quantile(x, 0.3), 0.0, x)
     sparse /= sparse.sum(axis=1, keepdims=True)
+    there = present_ilr_inverse(present_ilr(sparse))
     back = decode(encode(sparse))
     kept = float(np.mean((back == 0) == (sparse == 0)))
     return [
@@ -71,6 +83,7 @@ def _coordinates(x: FloatArray, y: FloatArray) -> list[Case]:
             "Martín-Fernández et al. 2003, Math. Geol. 35, 253",
         ),
         _largest("encode and back, with exact zeros", back - sparse, 1e-14, "round trip"),
+        _largest("ilr of present elements and back", there - sparse, 1e-14, "round trip"),
         absolute_case(ROOM, "share of zeros that stay exactly 0", 1.0, kept, 0.0, "round trip"),
     ]
 
@@ -165,7 +178,21 @@ def _words() -> list[Case]:
     x = rng.dirichlet(np.ones(9), size=50)
     back = np.array([from_formula(to_formula(row, ELEMENTS), ELEMENTS) for row in x])
     alloy = from_formula("Al0.3CoCrFeNi", ("Al", "Co", "Cr", "Fe", "Ni"))
+    # 6 g Al, 4 g V and 90 g Ti over their standard atomic masses (CIAAW).
+    moles = {"Ti": 90 / 47.867, "Al": 6 / 26.9815384, "V": 4 / 50.9415}
+    titanium = parse_composition("Ti-6Al-4V wt%")["Al"]
+    texts = [canonical_text(row, ELEMENTS, by_weight=True) for row in x]
+    weighed = np.array([read_composition(text, ELEMENTS) for text in texts])
     return [
+        relative_case(
+            ROOM,
+            "Al in Ti-6Al-4V by weight",
+            moles["Al"] / sum(moles.values()),
+            titanium,
+            1e-6,
+            "CIAAW",
+        ),
+        _largest("text by weight and back", weighed - x, 1e-12, "round trip"),
         relative_case(ROOM, "Al in Al0.3CoCrFeNi", 0.3 / 4.3, float(alloy[0]), 1e-15, "0.3/4.3"),
         _largest("formula and back", back - x, 1e-15, "round trip"),
     ]

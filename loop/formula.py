@@ -27,6 +27,11 @@ _SYMBOLS = (
 )
 SYMBOLS: tuple[str, ...] = tuple(_SYMBOLS.split())
 
+FRACTION_TOLERANCE = 1e-5  # of a sum of fractions: what rounding of their figures may leave
+
+_DESIGNATION = re.compile(r"(?:\d+\.?\d*)?[A-Z][a-z]?(?:-\d+\.?\d*[A-Z][a-z]?)+")
+_PART = re.compile(r"(\d+\.?\d*)?([A-Z][a-z]?)")
+_UNIT = re.compile(r"(?<![A-Za-z])(wt|w|mass|at|mol)\s*\.?\s*%|%", re.IGNORECASE)
 _TOKEN = re.compile(r"\s*([A-Z][a-z]?|[()\[\]])\s*(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+)?")
 
 
@@ -73,6 +78,123 @@ def formula_amounts(text: str) -> dict[str, float]:
     if not any(groups[0].values()):
         raise InvalidInputError(f"formula {text!r} holds no element; give one such as Ni3Al")
     return groups[0]
+
+
+def parse_composition(text: str, *, normalise: bool = False) -> dict[str, float]:
+    """Atomic fractions, sum 1, of a composition in words, in order of first mention.
+
+    Amounts: ``Al0.3CoCrFeNi``. Fractions (every number given and below 1): ``Fe0.4Ni0.6``.
+    Percent with its unit: ``Ni80Cr20 at%``, ``Ti 90 Al 6 V 4 wt%``. Alloy designations, whose
+    first element makes up the rest: ``Ti-6Al-4V wt%``. Masses become fractions with pymatgen's
+    atomic masses. ``normalise``: fractions and percent of another sum are scaled to it.
+
+    Raises InvalidInputError for an unknown element (with the nearest), percent by weight and by
+    atoms in one text, percent without either, fractions or percent with another sum, and an
+    element named twice in one of these.
+    """
+    kinds = {_kind_of(unit[0], text) for unit in _UNIT.finditer(text)}
+    if len(kinds) > 1:
+        raise InvalidInputError(
+            f"composition {text!r} mixes weight and atomic percent; give all of it in one of them"
+        )
+    plain = re.sub(r",\s+", " ", _UNIT.sub(" ", text)).strip().rstrip(",")
+    if _DESIGNATION.fullmatch(plain):
+        if not kinds:
+            raise InvalidInputError(
+                f"composition {text!r} does not say percent of what; write {plain!r} with wt% "
+                "or at%"
+            )
+        amounts = _designation_amounts(text, plain)
+    else:
+        amounts = formula_amounts(plain)
+    numbers = [number for _, number in _TOKEN.findall(plain)]
+    given = all(numbers) and len(numbers) > 1 and not re.search(r"[()\[\]]", plain)
+    total = sum(amounts.values())
+    expected = None
+    if kinds:
+        expected = 100.0
+    elif given and max(map(float, numbers)) < 1:
+        expected = 1.0
+    elif given and 90.0 <= total <= 110.0:
+        expected = 100.0
+    if expected is not None and not _DESIGNATION.fullmatch(plain):
+        _check_once(text, plain)
+    if expected and not normalise and abs(total / expected - 1.0) > FRACTION_TOLERANCE:
+        raise InvalidInputError(
+            f"composition {text!r} sums to {total:.6g}; expected {expected:g}: mend it, or ask for "
+            "it to be normalised"
+        )
+    names = tuple(name for name, amount in amounts.items() if amount)
+    vector = np.array([amounts[name] for name in names])
+    x = atomic_fractions(vector, names) if kinds == {"weight"} else closure(vector)
+    return dict(zip(names, x.tolist(), strict=True))
+
+
+def _kind_of(unit: str, text: str) -> str:
+    word = unit.rstrip("% .").lower()
+    if not word:
+        raise InvalidInputError(
+            f"composition {text!r} does not say percent of what; write wt% or at%"
+        )
+    return "weight" if word in ("wt", "w", "mass") else "atomic"
+
+
+def _check_once(text: str, plain: str) -> None:
+    found = [symbol for symbol, _ in _TOKEN.findall(plain)]
+    for symbol in found:
+        if found.count(symbol) > 1:
+            raise InvalidInputError(
+                f"composition {text!r} names {symbol} twice; give its share once"
+            )
+
+
+def _designation_amounts(text: str, plain: str) -> dict[str, float]:
+    """Percent by element of ``Ti-6Al-4V``; the first makes up the rest where it has no number."""
+    amounts: dict[str, float] = {}
+    (first_number, first), *others = _PART.findall(plain)
+    check_symbol(first, f"composition {text!r}")
+    amounts[first] = float(first_number) if first_number else 0.0
+    for number, symbol in others:
+        check_symbol(symbol, f"composition {text!r}")
+        if symbol in amounts:
+            raise InvalidInputError(
+                f"composition {text!r} names {symbol} twice; give its share once"
+            )
+        amounts[symbol] = float(number)
+    if not first_number:
+        amounts[first] = 100.0 - sum(amounts.values())
+        if amounts[first] <= 0:
+            raise InvalidInputError(
+                f"composition {text!r} leaves {amounts[first]:g} % to {first}; expected the others "
+                "to sum to less than 100"
+            )
+    return amounts
+
+
+def read_composition(
+    text: str, elements: Sequence[str] | None = None, *, normalise: bool = False
+) -> FloatArray:
+    """Atomic fractions (e,) of a composition in words, see ``parse_composition``.
+
+    In the order of ``elements``, or of first mention. Raises InvalidInputError besides for an
+    element that is not among them.
+    """
+    amounts = parse_composition(text, normalise=normalise)
+    return to_vector(amounts, tuple(amounts) if elements is None else elements)
+
+
+def canonical_text(x: ArrayLike, elements: Sequence[str], *, by_weight: bool = False) -> str:
+    """The one text of a composition (e,): elements by alphabet, absent ones left out.
+
+    Fractions with as many digits as give the same numbers back (``Al0.25Ni0.75``), or percent by
+    weight (``Al13.2…Ni86.7… wt%``). ``read_composition`` reads it back within 1e-12.
+    """
+    order = sorted(range(len(elements)), key=lambda i: elements[i])
+    names = [elements[i] for i in order]
+    x = closure(_row(x, elements)[order])  # ordered first: a sum depends on it in its last digit
+    if not by_weight:
+        return to_formula(x, names)
+    return f"{to_formula(100.0 * mass_fractions(x, names), names)} wt%"
 
 
 def to_vector(amounts: Mapping[str, float], elements: Sequence[str]) -> FloatArray:

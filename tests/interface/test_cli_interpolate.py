@@ -69,8 +69,8 @@ def test_a_line_between_two_formulas() -> None:
     elements = document["elements"]
     assert elements == ["Al", "Co", "Cr", "Fe", "Ni", "Mn"]
     x = np.array([[p["compositions"]["alloy"][e] for e in elements] for p in document["points"]])
-    ends = [read_composition(text, elements) for text in ("Al0.3CoCrFeNi", "CoCrFeMnNi")]
-    assert x == pytest.approx(straight_path(*ends, positions(5)), abs=1e-15)
+    a, b = (read_composition(text, elements) for text in ("Al0.3CoCrFeNi", "CoCrFeMnNi"))
+    assert x == pytest.approx(straight_path(a, b, positions(5)), abs=1e-15)
     assert document["lengths"]["alloy"]["aitchison"] is None  # Mn comes and Al goes
     for point, row in zip(document["points"], x, strict=True):
         assert read_composition(point["texts"]["alloy"], elements) == pytest.approx(row, abs=1e-12)
@@ -108,9 +108,8 @@ def test_files_hold_every_digit(tmp_path: Path) -> None:
         file = tmp_path / f"path.{ending}"
         assert "7 rows written" in call(*ends, "--steps", "7", "-o", str(file)).stdout
         x = read(file)[["Ti", "Al", "V"]].to_numpy()
-        expected = straight_path(
-            *(read_composition(text, ("Ti", "Al", "V")) for text in ends), positions(7)
-        )
+        a, b = (read_composition(text, ("Ti", "Al", "V")) for text in ends)
+        expected = straight_path(a, b, positions(7))
         assert np.abs(x - expected).max() <= 1e-15
         assert np.all(x[-1, 1:] == 0)
     file = tmp_path / "path.json"

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, minimize
 
 from loop.composition import (
+    Coordinates,
     aitchison_distance,
     balance_basis,
     closure,
@@ -19,18 +20,22 @@ from loop.composition import (
     decode,
     encode,
     euclidean_distance,
-    geodesic_path,
     helmert_basis,
     ilr,
     ilr_inverse,
     lever_rule,
     phase_fraction,
+    present_clr,
+    present_clr_inverse,
+    present_distance,
+    present_ilr,
+    present_ilr_inverse,
     project_to_bounds,
     replace_zeros,
-    straight_path,
 )
 from loop.composition_cases import cases
 from loop.errors import InvalidInputError
+from loop.paths import geodesic_path, straight_path
 from loop.verification import all_passed
 
 Floats = NDArray[np.float64]
@@ -149,6 +154,40 @@ def test_encoding_keeps_zeros_exactly(x: Floats) -> None:
     back = decode(coordinates)
     assert np.array_equal(back == 0, x == 0)
     assert back == pytest.approx(x, rel=1e-11)
+
+
+@given(sparse)
+@SETTINGS
+def test_present_elements_keep_their_ratios_and_absent_ones_stay_absent(x: Floats) -> None:
+    x = closure(x)
+    for there, back in ((present_clr, present_clr_inverse), (present_ilr, present_ilr_inverse)):
+        coordinates = there(x)
+        again = back(coordinates)
+        assert np.array_equal(again == 0, x == 0)
+        assert again == pytest.approx(x, rel=1e-12)
+        assert np.array_equal(coordinates.present, x > 0)
+    for row in x:
+        part = row[row > 0]
+        values = present_ilr(row).values
+        if len(part) > 1:  # the coordinates are those of the sub-composition
+            assert values[: len(part) - 1] == pytest.approx(ilr(part), abs=1e-12)
+            assert present_clr(row).values[row > 0] == pytest.approx(clr(part), abs=1e-12)
+        assert np.all(values[len(part) - 1 :] == 0)
+
+
+def test_distance_of_alloys_with_absent_elements() -> None:
+    a, b, c = [0.5, 0.5, 0.0], [0.8, 0.2, 0.0], [0.4, 0.4, 0.2]
+    assert present_distance(a, b) == pytest.approx(np.log(4) / np.sqrt(2), rel=1e-14)
+    assert present_distance(a, c) == np.inf
+    # which is where the distance of ever smaller amounts goes
+    near = [float(aitchison_distance(replace_zeros(a, d), c)) for d in (1e-3, 1e-9, 1e-27)]
+    assert near[0] < near[1] < near[2]
+    full = np.random.default_rng(1).dirichlet(np.ones(5), size=(2, 6))
+    assert present_distance(*full) == pytest.approx(aitchison_distance(*full), rel=1e-12)
+    with pytest.raises(InvalidInputError, match="name no element"):
+        present_clr_inverse(Coordinates(np.zeros((1, 3)), np.zeros((1, 3), dtype=bool)))
+    with pytest.raises(InvalidInputError, match="not finite"):
+        present_ilr_inverse(Coordinates(np.full((1, 2), np.nan), np.ones((1, 3), dtype=bool)))
 
 
 def test_replacement_closed_form() -> None:
