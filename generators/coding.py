@@ -17,6 +17,7 @@ from generators.joint import (
     stack_images,
     stack_process,
 )
+from generators.training.resume import TrainingState
 from generators.vae import ImageVAE, VAESettings
 from loop.candidate import Candidate, Origin
 from loop.features import ImageFeatures
@@ -49,12 +50,15 @@ class JointCode:
         device: str,
         rng: np.random.Generator,
         progress: Progress,
+        keep: TrainingState | None = None,
     ) -> JointCode:
         """Autoencoder from the library, scales from the candidates."""
         known = list(candidates)
         vae = compositions = process = features = feature_scale = None
         if space.image_shape is not None:
-            vae = ImageVAE.fit(library, settings, device=device, rng=rng, progress=progress)
+            vae = ImageVAE.fit(
+                library, settings, device=device, rng=rng, progress=progress, keep=keep
+            )
             if len(space.phases) > 1:
                 images = library.patches(SCALE_IMAGES, rng=rng)
                 features = ImageFeatures.fit(images, len(space.phases))

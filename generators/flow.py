@@ -12,6 +12,7 @@ surrogate (a record says which). Rows near the targets are drawn more often; eve
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from generators.training.flow_matching import (
     train_flow,
     train_head,
 )
+from generators.training.resume import TrainingState
 from generators.training.rows import drawing_weights, rows_to_encode
 from loop.candidate import Candidate, Origin, Record
 from loop.errors import InvalidCampaignError, InvalidInputError
@@ -87,8 +89,25 @@ class JointFlow:
         self.network: JointTransformer | None = None
         self.head: VectorFlow | None = None
         self.near: FloatArray = np.zeros((0, len(self.properties)))  # values of the best rows
+        self.keep: TrainingState | None = None
+        self.metrics: dict[str, Any] = {}  # of the last fit, for the model card
 
     # Fitting
+
+    def resumable(self, folder: Path) -> JointFlow:
+        """A copy whose next fit keeps its state in ``folder``, so that it can be killed.
+
+        Its figures go into ``metrics.jsonl`` beside that folder's parent.
+        """
+        new = copy.copy(self)
+        new.keep = TrainingState(folder, metrics=folder.parent.parent / "metrics.jsonl")
+        return new
+
+    def trained(self) -> None:
+        """The weights are kept: what was needed to resume the training is removed."""
+        if self.keep is not None:
+            self.keep.clear()
+            self.keep = None
 
     def fit(
         self, records: Sequence[Record], *, rng: np.random.Generator, progress: Progress = silent
@@ -114,6 +133,7 @@ class JointFlow:
                 device=self.device,
                 rng=rng,
                 progress=progress,
+                keep=self.keep,
             )
             new.property_scale = PropertyScale.fit(values)
             torch.manual_seed(int(rng.integers(2**63)))  # initial weights
@@ -144,23 +164,28 @@ class JointFlow:
             device=self.device,
             rng=rng,
             progress=progress,
+            keep=self.keep,
         )
         assert new.network is not None
-        train_flow(
+        started = time.monotonic()
+        loss = train_flow(
             new.network,
             new.linear,
             Rows(torch.cat([states, mirrored]), conditions[kept], weights[kept], plain_states),
             run,
         )
+        new.metrics = {"final_loss": loss, "device": self.device, "rows": len(rows)}
         if new.head is not None:
             vectors = plain_states[:, new.network.latent_size :]
-            train_head(
+            new.metrics["head_final_loss"] = train_head(
                 new.head,
                 Rows(new.code.vectors(candidates), conditions, weights, vectors),
                 context=new.code.context(candidates),
                 plain_context=new.code.context(plain),
                 run=run,
             )
+        s, steps = self.settings, "first_steps" if fresh else "retrain_steps"
+        new.metrics |= {"steps": getattr(s, steps), "seconds": time.monotonic() - started}
         return new
 
     def _mirrored(self, candidates: list[Candidate]) -> tuple[Tensor, NDArray[np.intp]]:

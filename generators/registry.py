@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -12,6 +10,8 @@ import torch
 
 from generators.baseline import LibraryDraw, Mutation
 from generators.flow import JointFlow
+from generators.joint_vae import JointVAE, joint_vae_settings
+from generators.settings import with_settings
 from generators.training.flow_matching import FlowSettings
 from generators.vae import VAESettings
 from loop.errors import InvalidCampaignError, SpinodalError, unknown_name
@@ -77,14 +77,7 @@ Factory = Callable[..., Generator]
 def _flow_settings(preset: str, settings: Mapping[str, Any]) -> FlowSettings:
     if preset not in PRESETS:
         raise InvalidCampaignError("generator: " + unknown_name("preset", preset, PRESETS))
-    base = PRESETS[preset]
-    given = dict(settings)
-    inner = given.pop("vae", {})
-    if not isinstance(inner, Mapping):
-        raise InvalidCampaignError(f"generator.settings.vae is {inner!r}; expected a table")
-    _check_numbers("generator.settings", given, base)
-    _check_numbers("generator.settings.vae", inner, base.vae)
-    found = replace(base, **given, vae=replace(base.vae, **inner))
+    found = with_settings("generator.settings", PRESETS[preset], settings)
     if found.width % found.heads:
         raise InvalidCampaignError(
             f"generator.settings: width is {found.width} and heads is {found.heads}; "
@@ -95,21 +88,6 @@ def _flow_settings(preset: str, settings: Mapping[str, Any]) -> FlowSettings:
             f"generator.settings.vae: width is {found.vae.width}; expected a multiple of 8"
         )
     return found
-
-
-def _check_numbers(where: str, given: Mapping[str, Any], base: FlowSettings | VAESettings) -> None:
-    """Raise InvalidCampaignError for keys that ``base`` lacks and values of the wrong kind."""
-    names = [field.name for field in fields(base)]
-    for key, value in given.items():
-        if key not in names:
-            raise InvalidCampaignError(f"{where}: " + unknown_name("key", key, names))
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if isinstance(getattr(base, key), int):
-            good, expected = number and isinstance(value, int) and value > 0, "a whole number > 0"
-        else:
-            good, expected = number and 0 <= value < math.inf, "a number >= 0"
-        if not good:
-            raise InvalidCampaignError(f"{where}.{key} is {value!r}; expected {expected}")
 
 
 def _joint_flow(
@@ -140,6 +118,21 @@ def _joint_flow(
     return JointFlow(space, library, targets, properties, flow, device, models)
 
 
+def _vae(
+    *,
+    space: DesignSpace,
+    library: Library,
+    targets: Targets,
+    properties: Sequence[str],
+    settings: Mapping[str, Any],
+    preset: str,
+    device: str,
+    **_: Any,
+) -> Generator:
+    own = joint_vae_settings(preset, settings)
+    return JointVAE(space, library, targets, properties, own, device)
+
+
 def _library(*, library: Library, settings: Mapping[str, Any], **_: Any) -> Generator:
     _no_settings("library", settings)
     return LibraryDraw(library)
@@ -168,6 +161,7 @@ BUILT_IN: Mapping[str, Factory] = {
     "joint-flow": _joint_flow,
     "library": _library,
     "mutation": _mutation,
+    "vae": _vae,
 }
 
 

@@ -1,37 +1,48 @@
-"""Variational autoencoder of micrographs: labels to a standardised latent and back.
+"""Variational autoencoder of micrographs: labels or grey values to a standardised latent and back.
 
 Kingma & Welling 2014; with the small KL weight of a latent-diffusion autoencoder (Rombach et
 al. 2022) the latent is regularised, not a prior to sample from: the flow learns its density.
+With ``bottleneck`` vq the latent is rounded to a codebook (van den Oord et al. 2017); with
+properties, encoder and decoder are conditional (Sohn et al. 2015).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
-from generators.networks.autoencoder import Autoencoder, kl_to_standard_normal
+from generators.dynamics.elbo import Bound, Variational, categorical_decoder, elbo, gaussian_decoder
+from generators.dynamics.samplers import standard_normal
+from generators.networks.autoencoder import Autoencoder
+from generators.training.autoencoding import AutoencoderLoss
 from generators.training.checkpoint import torch_generator
 from generators.training.loop import Schedule, train
+from generators.training.losses import active_units, check_images, check_training_images
+from generators.training.resume import TrainingState
+from loop.errors import InvalidInputError
 from loop.library import Library
 from loop.protocols import Progress, silent
+from loop.scaling import PropertyScale
 
-CHUNK = 256
-DETAIL = 9  # px, side of the neighbourhood in which a pixel is compared with the others
-LEAST_SHARE = 0.15  # keeps the weight of a lone pixel finite
+FloatArray = NDArray[np.float64]
+CHUNK = 256  # images of 64 x 64 coded at a time, larger ones in proportion fewer
+CHUNK_PIXELS = CHUNK * 64 * 64
 
 
 @dataclass(frozen=True, slots=True)
 class VAESettings:
     """``kl_weight`` is per pixel: loss = cross-entropy per pixel + kl_weight · KL / pixels.
 
-    The cross-entropy is a weighted mean, see ``detail_weights``.
+    The cross-entropy is a weighted mean, see ``detail_weights``, to the power ``detail``; with
+    ``detail`` 0 and ``kl_weight`` 1 the loss is the negative ELBO per pixel. Grey images have a
+    normal of standard ``deviation`` instead. The weights of features and discriminator are zero
+    unless given; in use are 0.1 to 1 for the former and from 0.01 for the latter.
     """
 
     latent_channels: int = 4
@@ -41,30 +52,51 @@ class VAESettings:
     learning_rate: float = 4e-3
     kl_weight: float = 0.05
     images: int = 8192  # distinct crops drawn for training
+    detail: float = 1.0
+    deviation: float = 0.1
+    kl_warmup: float = 0.0  # steps T of min(1, t/T)
+    free_bits: float = 0.0  # nats of each latent number that cost nothing more
+    bottleneck: Literal["kl", "vq"] = field(default="kl", metadata={"choices": ("kl", "vq")})
+    codes: int = 512
+    commitment: float = 0.25
+    two_point_weight: float = 0.0
+    gradient_weight: float = 0.0
+    adversarial_weight: float = 0.0
+    adversarial_start: float = 0.5  # share of the steps before the discriminator joins
+    discriminator_rate: float = 1e-3
+    discriminator_width: int = 32
 
 
-def detail_weights(labels: Tensor, phases: int) -> Tensor:
-    """(b, h, w) weights of pixels: 1 / (``LEAST_SHARE`` + share of the own phase around them).
-
-    A pixel in a wide region has a share of 1, one of a fine precipitate a fraction of it: with
-    equal weights those few pixels cost next to nothing, and what is lost here is lost for good.
-    """
-    hot = functional.one_hot(labels.long(), phases).permute(0, 3, 1, 2).float()
-    share = functional.avg_pool2d(hot, DETAIL, 1, DETAIL // 2, count_include_pad=False)
-    own: Tensor = share.gather(1, labels.long()[:, None])[:, 0]
-    return 1.0 / (LEAST_SHARE + own)
+def _network(phases: int | None, settings: VAESettings, properties: int) -> Autoencoder:
+    if settings.bottleneck not in ("kl", "vq"):
+        raise InvalidInputError(f"vae.bottleneck is {settings.bottleneck!r}; expected kl or vq")
+    return Autoencoder(
+        phases,
+        latent_channels=settings.latent_channels,
+        width=settings.width,
+        properties=properties,
+        codes=settings.codes if settings.bottleneck == "vq" else 0,
+    )
 
 
 class ImageVAE:
     """A trained autoencoder with its per-channel latent standardisation."""
 
     def __init__(
-        self, network: Autoencoder, mean: Tensor, std: Tensor, settings: VAESettings
+        self,
+        network: Autoencoder,
+        mean: Tensor,
+        std: Tensor,
+        settings: VAESettings,
+        scale: PropertyScale | None = None,
     ) -> None:
+        """``scale``: of the properties that condition it; None: without conditions."""
         self.network = network
         self.mean = mean  # (c, 1, 1)
         self.std = std
         self.settings = settings
+        self.scale = scale
+        self.figures: dict[str, float] = {}  # the parts of the last training loss
 
     @property
     def device(self) -> torch.device:
@@ -78,60 +110,143 @@ class ImageVAE:
         device: str,
         rng: np.random.Generator,
         progress: Progress = silent,
+        keep: TrainingState | None = None,
     ) -> ImageVAE:
-        """Train on random crops of the library's training images."""
+        """Train on random crops of the library's training images; see ``fit_images``."""
         phases = len(library.space.phases)
         images = torch.from_numpy(library.patches(settings.images, rng=rng))
+        return ImageVAE.fit_images(
+            images, settings, phases=phases, device=device, rng=rng, progress=progress, keep=keep
+        )
+
+    @staticmethod
+    def fit_images(
+        images: Tensor,
+        settings: VAESettings,
+        *,
+        phases: int | None,
+        device: str,
+        rng: np.random.Generator,
+        properties: FloatArray | None = None,
+        progress: Progress = silent,
+        keep: TrainingState | None = None,
+    ) -> ImageVAE:
+        """Train on images (n, h, w): labels below ``phases``, or grey values in [0, 1] for None.
+
+        ``properties`` (n, k), NaN unknown, make it conditional; random subsets of them are shown,
+        so that any subset can be given later. Sides are multiples of 8. ``keep``: where the state
+        is kept from which a killed training goes on.
+        Raises InvalidInputError for images that are fewer than a batch, all constant, of another
+        size or with other values; TrainingError when the loss is not finite.
+        """
+        check_images(images, phases, Autoencoder.factor)
+        check_training_images(images, settings.batch, phases)
+        if phases is None and not settings.deviation > 0:
+            raise InvalidInputError(f"vae.deviation is {settings.deviation}; expected above 0")
+        scale = None
+        if properties is not None:
+            if properties.shape[:1] != images.shape[:1] or properties.ndim != 2:
+                raise InvalidInputError(
+                    f"properties have shape {properties.shape} for {len(images)} images; "
+                    "expected a row for each image, NaN where a value is unknown"
+                )
+            scale = PropertyScale.fit(properties)
         draws = torch_generator(rng)
         noise = torch_generator(rng, device)
         torch.manual_seed(int(rng.integers(2**63)))  # initial weights
-        network = Autoencoder(
-            phases, latent_channels=settings.latent_channels, width=settings.width
-        ).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        k = 0 if properties is None else properties.shape[1]
+        network = _network(phases, settings, k).to(  # type: ignore[call-overload]
+            device, memory_format=torch.channels_last
+        )
+        vae = ImageVAE(network, torch.zeros(1, 1, 1), torch.ones(1, 1, 1), settings, scale)
+        vae.mean, vae.std = vae.mean.to(device), vae.std.to(device)
+        values, known = vae._conditions(properties, len(images))
 
         def batches() -> Iterator[tuple[Tensor, ...]]:
             while True:
                 rows = torch.randint(len(images), (settings.batch,), generator=draws)
-                yield (images[rows].to(device),)
+                batch = (images[rows].to(device),)
+                if values is None or known is None:
+                    yield batch
+                    continue
+                b = settings.batch
+                shown = torch.rand(b, k, generator=draws) < torch.rand(b, 1, generator=draws)
+                yield *batch, values[rows.to(device)], known[rows.to(device)] & shown.to(device)
 
-        def loss(labels: Tensor) -> Tensor:
-            with torch.autocast(labels.device.type, dtype=torch.bfloat16):
-                mean, log_variance = network.encode(labels)
-                epsilon = torch.randn(mean.shape, generator=noise, device=mean.device)
-                logits = network.decode(mean + (0.5 * log_variance).exp() * epsilon)
-            each = functional.cross_entropy(logits.float(), labels.long(), reduction="none")
-            weights = detail_weights(labels, phases)
-            reconstruction = (weights * each).sum() / weights.sum()
-            kl = kl_to_standard_normal(mean.float(), log_variance.float()).sum((1, 2, 3)).mean()
-            return reconstruction + settings.kl_weight * kl / labels[0].numel()
-
+        loss = AutoencoderLoss(network, settings, noise)
         schedule = Schedule(settings.steps, settings.learning_rate, ema=0.99)
-        train(network, loss, batches(), schedule, stage="autoencoder", progress=progress)
-        vae = ImageVAE(network, torch.zeros(1, 1, 1), torch.ones(1, 1, 1), settings)
-        vae.mean, vae.std = vae.mean.to(device), vae.std.to(device)
-        latents = vae.encode(images[: min(len(images), 2048)])
+        train(
+            network,
+            loss,
+            batches(),
+            schedule,
+            stage="autoencoder",
+            progress=progress,
+            streams=(draws, noise),
+            keep=keep,
+        )
+        vae.figures = loss.figures
+        first = slice(0, min(len(images), 2048))
+        latents = vae.encode(images[first], None if properties is None else properties[first])
         vae.mean = latents.mean((0, 2, 3))[:, None, None]
-        vae.std = latents.std((0, 2, 3))[:, None, None]
+        std = latents.std((0, 2, 3))[:, None, None]
+        vae.std = torch.where(std > 0, std, torch.ones_like(std))
         return vae
 
+    def _conditions(
+        self, properties: FloatArray | None, n: int
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Standardised values (n, k) and which are known; None without conditions."""
+        if self.scale is None:
+            if properties is not None:
+                raise InvalidInputError("properties were given; this autoencoder takes none")
+            return None, None
+        k = len(self.scale.mean)
+        given = np.full((n, k), np.nan) if properties is None else np.asarray(properties)
+        if given.shape != (n, k):
+            raise InvalidInputError(
+                f"properties have shape {given.shape}; expected ({n}, {k}), NaN where not known"
+            )
+        known = torch.from_numpy(np.isfinite(given)).to(self.device)
+        values = torch.from_numpy(np.nan_to_num(self.scale.forward(given))).float()
+        return values.to(self.device), known
+
+    def _chunks(
+        self, x: Tensor, pixels: int, properties: FloatArray | None
+    ) -> Iterator[tuple[Tensor, Tensor | None, Tensor | None]]:
+        """Rows of x with their conditions, as many at a time as ``pixels`` an image allow."""
+        values, known = self._conditions(properties, len(x))
+        size = max(1, min(CHUNK, CHUNK_PIXELS // pixels))
+        for start in range(0, len(x), size):
+            rows = slice(start, start + size)
+            part = x[rows].to(self.device)
+            if values is None or known is None:
+                yield part, None, None
+            else:
+                yield part, values[rows], known[rows]
+
     @torch.no_grad()
-    def encode(self, labels: Tensor) -> Tensor:
-        """(n, h, w) labels -> standardised posterior means (n, c, h/8, w/8), float32."""
+    def encode(self, images: Tensor, properties: FloatArray | None = None) -> Tensor:
+        """(n, h, w) images -> standardised posterior means (n, c, h/8, w/8), float32.
+
+        ``properties`` (n, k) in their units, NaN unknown, for a conditional autoencoder.
+        """
         parts = []
-        for chunk in labels.split(CHUNK):
+        for chunk, values, known in self._chunks(images, images[0].numel(), properties):
             with torch.autocast(self.device.type, dtype=torch.bfloat16):
-                mean, _ = self.network.encode(chunk.to(self.device))
+                mean, _ = self.network.encode(chunk, values, known)
             parts.append((mean.float() - self.mean) / self.std)
         return torch.cat(parts)
 
     @torch.no_grad()
-    def decode(self, latents: Tensor) -> NDArray[np.uint8]:
-        """Standardised latents (n, c, h/8, w/8) -> labels (n, h, w)."""
+    def decode(self, latents: Tensor, properties: FloatArray | None = None) -> NDArray[Any]:
+        """Standardised latents (n, c, h/8, w/8) -> labels uint8 or grey float32, (n, h, w)."""
         parts = []
-        for chunk in latents.split(CHUNK):
-            raw = chunk.to(self.device) * self.std + self.mean
+        pixels = latents[0, 0].numel() * self.network.factor**2
+        for chunk, values, known in self._chunks(latents, pixels, properties):
+            raw = chunk * self.std + self.mean
             with torch.autocast(self.device.type, dtype=torch.bfloat16):
-                parts.append(self.network.decode_labels(raw).cpu())
+                parts.append(self.network.decode_images(raw, values, known).cpu())
         return torch.cat(parts).numpy()
 
     def logits(self, latents: Tensor) -> Tensor:
@@ -139,32 +254,85 @@ class ImageVAE:
         raw = latents.to(self.device) * self.std + self.mean
         return torch.cat([self.network.decode(chunk) for chunk in raw.split(CHUNK)]).float()
 
-    def reconstruction_error(self, labels: NDArray[np.uint8]) -> float:
-        """Fraction of pixels whose label changes on the way through the latent."""
-        back = self.decode(self.encode(torch.from_numpy(labels)))
-        return float(np.mean(back != labels))
+    def reconstruction_error(self, images: NDArray[Any]) -> float:
+        """Fraction of labels that the way through the latent changes; of grey mean |error|."""
+        back = self.decode(self.encode(torch.from_numpy(images)))
+        if self.network.phases is None:
+            return float(np.abs(back - images).mean())
+        return float(np.mean(back != images))
+
+    # What the latent holds
+
+    @torch.no_grad()
+    def bound(self, images: Tensor, rng: np.random.Generator) -> Bound:
+        """The evidence lower bound of images (n, h, w) with one draw of the latent, in nats.
+
+        In float32, so that it is that of the weights. Raises InvalidInputError with a codebook.
+        """
+        if self.network.quantiser is not None:
+            raise InvalidInputError("a quantised latent has no evidence lower bound; use kl")
+        decoder = (
+            gaussian_decoder(lambda z: self.network.decode(z)[:, 0], self.settings.deviation**2)
+            if self.network.phases is None
+            else categorical_decoder(self.network.decode)
+        )
+        noise = standard_normal(torch_generator(rng, str(self.device)))
+        model = Variational(self.network.encode, decoder)
+        pixels = images[0].numel()
+        bounds = [elbo(model, x, noise) for x, *_ in self._chunks(images, pixels, None)]
+        return Bound(
+            torch.cat([b.prior for b in bounds]),
+            torch.cat([b.layers for b in bounds], dim=1),
+            torch.cat([b.reconstruction for b in bounds]),
+        )
+
+    def active_units(self, images: Tensor) -> float:
+        """Share of latent numbers whose mean follows the images; 0: the posterior has collapsed."""
+        raw = self.encode(images) * self.std
+        return float(active_units(raw).float().mean())
+
+    @torch.no_grad()
+    def code_use(self, images: Tensor) -> FloatArray:
+        """(codes,) share of each entry of the codebook in images; exp(entropy) is the perplexity.
+
+        Raises InvalidInputError without a codebook.
+        """
+        quantiser = self.network.quantiser
+        if quantiser is None:
+            raise InvalidInputError("this autoencoder has no codebook; set vae.bottleneck to vq")
+        raw = self.encode(images) * self.std + self.mean
+        counts = torch.bincount(quantiser(raw).indices.flatten(), minlength=self.settings.codes)
+        share: FloatArray = counts.cpu().double().numpy()
+        return share / share.sum()
+
+    # Keeping
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything needed to rebuild, for a checkpoint."""
         weights = {f"vae.{k}": v for k, v in self.network.state_dict().items()}
-        return {**weights, "vae_mean": self.mean, "vae_std": self.std}
+        found = {**weights, "vae_mean": self.mean, "vae_std": self.std}
+        if self.scale is not None:
+            for key, array in asdict(self.scale).items():
+                found[f"vae_scale_{key}"] = torch.from_numpy(np.ascontiguousarray(array))
+        return found
 
     def card(self) -> dict[str, Any]:
         return asdict(self.settings)
 
     @staticmethod
     def restore(
-        tensors: dict[str, Tensor], settings: VAESettings, phases: int, device: str
+        tensors: dict[str, Tensor], settings: VAESettings, phases: int | None, device: str
     ) -> ImageVAE:
         """Rebuild from ``tensors`` as written by ``tensors()``."""
-        network = Autoencoder(
-            phases, latent_channels=settings.latent_channels, width=settings.width
-        )
+        scale = None
+        if "vae_scale_mean" in tensors:
+            parts = {k: tensors[f"vae_scale_{k}"].cpu().numpy() for k in ("log", "mean", "std")}
+            scale = PropertyScale(**parts)
+        network = _network(phases, settings, 0 if scale is None else len(scale.mean))
         network.load_state_dict(
             {k.removeprefix("vae."): v for k, v in tensors.items() if k.startswith("vae.")}
         )
         network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         network.eval()
-        return ImageVAE(
-            network, tensors["vae_mean"].to(device), tensors["vae_std"].to(device), settings
-        )
+        mean, std = tensors["vae_mean"].to(device), tensors["vae_std"].to(device)
+        return ImageVAE(network, mean, std, settings, scale)

@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Tensor
 
-from generators import verification_dynamics
+from generators import verification_dynamics, verification_vae
 from generators.dynamics.flow import Velocity, classifier_free
 from generators.dynamics.gaussian import GaussianVelocity
 from generators.dynamics.samplers import euler, heun, uniform_times
@@ -125,4 +125,4 @@ def cases() -> list[Case]:
                 "Ho & Salimans 2022, equal variances",
             )
         )
-    return found + verification_dynamics.cases()
+    return found + verification_dynamics.cases() + verification_vae.cases()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,45 +14,43 @@ from safetensors.torch import load as load_bytes
 from safetensors.torch import save as save_bytes
 from torch import Tensor
 
+from generators.training.card import FORMAT, FORMAT_KEY, check_format, expect, write_beside
+from generators.training.files import write_whole
 from loop.errors import InvalidInputError
 
 CARD = "card"
 
 
-def save(folder: Path, tensors: Mapping[str, Tensor], card: Mapping[str, Any]) -> tuple[str, Path]:
+def save(
+    folder: Path,
+    tensors: Mapping[str, Tensor],
+    card: Mapping[str, Any],
+    *,
+    metrics: Mapping[str, Any] | None = None,
+) -> tuple[str, Path]:
     """Write tensors and a model card (JSON) to ``folder/<sha256>.safetensors``.
 
     Written beside, flushed to disk, then renamed: a crash leaves the old file or the new one.
-    Returns the hash and the path.
+    Beside it goes ``<sha256>.json``, the card to read, with ``metrics`` and versions; figures
+    that differ between equal trainings (seconds) belong there. Returns the hash and the path.
     """
     contiguous = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    data = save_bytes(contiguous, metadata={CARD: json.dumps(card, sort_keys=True)})
+    inside = {**card, FORMAT_KEY: FORMAT}
+    data = save_bytes(contiguous, metadata={CARD: json.dumps(inside, sort_keys=True)})
     digest = hashlib.sha256(data).hexdigest()
     path = folder / f"{digest}.safetensors"
-    if path.exists():
-        return digest, path
-    folder.mkdir(parents=True, exist_ok=True)
-    beside = folder / f".{digest}.{os.getpid()}.part"
-    try:
-        with beside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-    directory = os.open(folder, os.O_RDONLY)  # the rename itself must survive a power cut
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    if not path.exists():
+        write_whole(path, data)
+    write_beside(path, inside, metrics or {})
     return digest, path
 
 
-def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load(path: Path, **wanted: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and model card of a checkpoint; the content must match the hash in its name.
 
-    Raises InvalidInputError when the file is missing, damaged or was renamed.
+    ``wanted``: what the card has to say, such as ``generator="joint-flow"``.
+    Raises InvalidInputError when the file is missing, damaged, renamed, of another format or
+    of something else than ``wanted``.
     """
     try:
         data = path.read_bytes()
@@ -70,13 +67,23 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = load_bytes(data)
     except SafetensorError as error:
         raise InvalidInputError(f"checkpoint {path} is not a safetensors file: {error}") from None
-    length = int.from_bytes(data[:8], "little")
-    metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+    metadata = metadata_of(data)
     if CARD not in metadata:
         raise InvalidInputError(
             f"checkpoint {path} is not a checkpoint of this program: it has no model card"
         )
-    return tensors, json.loads(metadata[CARD])
+    card = json.loads(metadata[CARD])
+    check_format(card, path)
+    card.pop(FORMAT_KEY, None)
+    expect(card, path, **wanted)
+    return tensors, card
+
+
+def metadata_of(data: bytes) -> dict[str, str]:
+    """The texts in the header of a safetensors file."""
+    length = int.from_bytes(data[:8], "little")
+    found: dict[str, str] = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+    return found
 
 
 def torch_generator(rng: Any, device: str = "cpu") -> torch.Generator:

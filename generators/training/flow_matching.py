@@ -19,6 +19,8 @@ from generators.networks.dit import JointTransformer
 from generators.networks.mlp import VectorFlow
 from generators.training.checkpoint import torch_generator
 from generators.training.loop import Schedule, train
+from generators.training.precision import Computation
+from generators.training.resume import TrainingState
 from generators.vae import VAESettings
 from loop.protocols import Progress
 
@@ -97,7 +99,10 @@ class Rows:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """``asked`` (k,): the properties with targets; ``fresh``: not trained before."""
+    """``asked`` (k,): the properties with targets; ``fresh``: not trained before.
+
+    ``keep``: where the states are kept from which a killed training goes on; None: nowhere.
+    """
 
     asked: Sequence[bool]
     settings: FlowSettings
@@ -105,6 +110,7 @@ class RunSettings:
     device: str
     rng: np.random.Generator
     progress: Progress
+    keep: TrainingState | None = None
 
 
 class _Draws:
@@ -150,7 +156,8 @@ def train_flow(
 
     def loss(data: Tensor, noise: Tensor, t: Tensor, y: Tensor, mask: Tensor) -> Tensor:
         x = interpolate(data, noise, t)
-        rest = target_velocity(data, noise) - linear(x, t)
+        with torch.autocast(x.device.type, enabled=False):  # the exact part is not to be rounded
+            rest = target_velocity(data, noise) - linear(x, t)
         return ((network(x, t, y, mask) - rest).square() * scale).sum(1).mean()
 
     schedule = (
@@ -158,7 +165,17 @@ def train_flow(
         if run.fresh
         else Schedule(settings.retrain_steps, settings.retrain_rate, warmup=20, ema=0.99)
     )
-    return train(network, loss, batches(), schedule, stage="joint flow", progress=run.progress)
+    return train(
+        network,
+        loss,
+        batches(),
+        schedule,
+        stage="joint flow",
+        progress=run.progress,
+        how=Computation.suited(run.device),
+        streams=(draw.generator,),
+        keep=run.keep,
+    )
 
 
 def train_head(
@@ -193,4 +210,13 @@ def train_head(
         if run.fresh
         else Schedule(settings.head_retrain_steps, settings.head_rate / 4, warmup=20, ema=0.99)
     )
-    return train(head, loss, batches(), schedule, stage="compositions", progress=run.progress)
+    return train(  # small, and meant to be exact: nothing to gain from half precision
+        head,
+        loss,
+        batches(),
+        schedule,
+        stage="compositions",
+        progress=run.progress,
+        streams=(draw.generator,),
+        keep=run.keep,
+    )

@@ -14,9 +14,9 @@ from loop.protocols import Generator
 from tests import libraries
 
 KINDS = list(libraries.SPACES)
-NAMES = ["joint-flow", "library", "mutation"]
+NAMES = ["joint-flow", "library", "mutation", "vae"]
 # An autoencoder that has seen enough to tell two phases apart; the rest is hardly trained.
-SETTINGS = {"joint-flow": {"vae": {"steps": 60}}}
+SETTINGS = {"joint-flow": {"vae": {"steps": 60}}, "vae": {"vae": {"steps": 60}}}
 
 
 @cache

@@ -12,6 +12,7 @@ import torch
 from generators import registry
 from generators.baseline import LibraryDraw, Mutation
 from generators.flow import JointFlow
+from generators.joint_vae import JointVAE
 from loop.errors import InvalidCampaignError
 from loop.protocols import Generator
 from loop.space import DesignSpace
@@ -43,8 +44,8 @@ def make(name: str = "joint-flow", *, space: DesignSpace = SPACE, **given: Any) 
 
 
 def test_names_and_what_they_make() -> None:
-    assert set(registry.available()) >= {"joint-flow", "library", "mutation"}
-    kinds = {"joint-flow": JointFlow, "library": LibraryDraw, "mutation": Mutation}
+    assert set(registry.available()) >= {"joint-flow", "library", "mutation", "vae"}
+    kinds = {"joint-flow": JointFlow, "library": LibraryDraw, "mutation": Mutation, "vae": JointVAE}
     for name, kind in kinds.items():
         made = make(name)
         assert isinstance(made, kind)

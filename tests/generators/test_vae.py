@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from generators.registry import PRESETS
-from generators.vae import DETAIL, LEAST_SHARE, ImageVAE, VAESettings, detail_weights
+from generators.training.losses import DETAIL, LEAST_SHARE, detail_weights
+from generators.vae import ImageVAE, VAESettings
 from loop.library import Library
 from loop.space import DesignSpace
 from tests import libraries

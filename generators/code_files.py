@@ -1,0 +1,71 @@
+"""The coding of designs in a checkpoint: its tensors, and how it is rebuilt from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from generators.coding import JointCode
+from generators.joint import CompositionCode, Standardiser
+from generators.vae import ImageVAE, VAESettings
+from loop.features import ImageFeatures
+from loop.space import DesignSpace
+
+
+def arrays_of(name: str, part: Any) -> dict[str, Tensor]:
+    """Tensors ``name.field`` of a dataclass of arrays; none of None."""
+    if part is None:
+        return {}
+    return {
+        f"{name}.{key}": torch.from_numpy(np.ascontiguousarray(array))
+        for key, array in asdict(part).items()
+    }
+
+
+def part_of(tensors: Mapping[str, Tensor], name: str) -> dict[str, NDArray[Any]]:
+    """The arrays that ``arrays_of`` wrote under a name; empty when there are none."""
+    start = name + "."
+    return {k[len(start) :]: v.numpy() for k, v in tensors.items() if k.startswith(start)}
+
+
+def code_tensors(code: JointCode) -> dict[str, Tensor]:
+    """Everything that ``restore_code`` needs, beside the settings and the lag of the features."""
+    tensors = {} if code.vae is None else code.vae.tensors()
+    if code.features is not None:
+        for key in ("mean", "axes"):
+            array = np.ascontiguousarray(getattr(code.features, key))
+            tensors[f"features.{key}"] = torch.from_numpy(array)
+    parts = {"code": code.compositions, "process": code.process, "context": code.feature_scale}
+    for name, part in parts.items():
+        tensors |= arrays_of(name, part)
+    return tensors
+
+
+def restore_code(
+    tensors: dict[str, Tensor],
+    space: DesignSpace,
+    settings: VAESettings,
+    *,
+    lag: int | None,
+    device: str,
+) -> JointCode:
+    """The coding of ``code_tensors``; ``lag``: of its features, None without any."""
+    phases = len(space.phases)
+    compositions, process, features = (
+        part_of(tensors, name) for name in ("code", "process", "features")
+    )
+    has_images = "vae_mean" in tensors
+    return JointCode(
+        space=space,
+        vae=ImageVAE.restore(tensors, settings, phases, device) if has_images else None,
+        compositions=CompositionCode(**compositions) if compositions else None,
+        process=Standardiser(**process) if process else None,
+        features=ImageFeatures(phases, lag, **features) if features and lag is not None else None,
+        feature_scale=Standardiser(**part_of(tensors, "context")) if features else None,
+    )

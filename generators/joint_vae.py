@@ -1,0 +1,340 @@
+"""Conditional variational autoencoder over image, compositions and process at once.
+
+The plain generator beside the flow: one pass of a decoder from a normal latent. Images come as
+latents of the image autoencoder, so this is the second stage over ``JointCode`` states (Dai &
+Wipf 2019, Diagnosing and enhancing VAE models). Properties condition encoder and decoder
+(Sohn et al. 2015), any subset of them.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from generators.coding import JointCode
+from generators.networks.autoencoder import Autoencoder
+from generators.networks.vector_vae import PrincipalComponents, VectorVAE
+from generators.requests import draw_requests
+from generators.settings import with_settings
+from generators.training.checkpoint import torch_generator
+from generators.training.flow_matching import Rows
+from generators.training.resume import TrainingState
+from generators.training.rows import drawing_weights, rows_to_encode
+from generators.training.variational import (
+    STAGE,
+    JointVAESettings,
+    VAERun,
+    learned,
+    state_bound,
+    train_vae,
+)
+from generators.vae import VAESettings
+from loop.candidate import Candidate, Origin, Record
+from loop.errors import InvalidCampaignError, InvalidInputError, unknown_name
+from loop.library import Library
+from loop.protocols import Progress, silent
+from loop.scaling import PropertyScale
+from loop.space import DesignSpace
+from loop.targets import Targets
+
+FloatArray = NDArray[np.float64]
+HELD_OUT = 256  # designs on which the bound is reported
+
+PRESETS: Mapping[str, JointVAESettings] = {
+    # Seconds, for tests: everything is there and nothing is good.
+    "tiny": JointVAESettings(
+        latent=16,
+        width=32,
+        channels=8,
+        depth=1,
+        first_steps=40,
+        retrain_steps=15,
+        batch=64,
+        kl_warmup=10.0,
+        plain_rows=256,
+        vae=VAESettings(latent_channels=4, width=8, steps=20, batch=16, images=256),
+    ),
+    # Minutes on two cores, most of them for the image autoencoder.
+    "cpu": JointVAESettings(),
+    # Larger network and longer training where one GPU is at hand.
+    "gpu": JointVAESettings(
+        latent=256,
+        width=512,
+        channels=128,
+        depth=6,
+        first_steps=20000,
+        retrain_steps=4000,
+        batch=1024,
+        learning_rate=5e-4,
+        retrain_rate=2e-4,
+        kl_warmup=2000.0,
+        image_rows=65536,
+        plain_rows=16384,
+        vae=VAESettings(
+            latent_channels=8, width=48, learning_rate=1e-3, steps=6000, batch=256, images=65536
+        ),
+    ),
+}
+
+
+def joint_vae_settings(preset: str, settings: Mapping[str, Any]) -> JointVAESettings:
+    """A preset with single settings replaced; raises InvalidCampaignError for unknown ones."""
+    if preset not in PRESETS:
+        raise InvalidCampaignError("generator: " + unknown_name("preset", preset, PRESETS))
+    found = with_settings("generator.settings", PRESETS[preset], settings)
+    if found.vae.width % 8:
+        raise InvalidCampaignError(
+            f"generator.settings.vae: width is {found.vae.width}; expected a multiple of 8"
+        )
+    return found
+
+
+class JointVAE:
+    """Generator by a conditional variational autoencoder over the joint state."""
+
+    name = "vae"
+
+    def __init__(
+        self,
+        space: DesignSpace,
+        library: Library,
+        targets: Targets,
+        properties: Sequence[str],
+        settings: JointVAESettings,
+        device: str = "cpu",
+    ) -> None:
+        side = Autoencoder.factor
+        if space.image_shape is not None and any(length % side for length in space.image_shape):
+            raise InvalidCampaignError(
+                f"vae got images of {space.image_shape[0]} x {space.image_shape[1]} pixels; "
+                f"expected a multiple of {side} (images.patch)"
+            )
+        self.space = space
+        self.library = library
+        self.targets = targets
+        self.properties = tuple(properties)
+        self.settings = settings
+        self.device = device
+        self.code: JointCode | None = None
+        self.property_scale: PropertyScale | None = None
+        self.network: VectorVAE | None = None
+        self.near: FloatArray = np.zeros((0, len(self.properties)))  # values of the best rows
+        self.figures: dict[str, float] = {}  # of the last fit, see ``variational.learned``
+        self.keep: TrainingState | None = None
+
+    # Fitting
+
+    def resumable(self, folder: Path) -> JointVAE:
+        """A copy whose next fit keeps its state in ``folder``, so that it can be killed."""
+        new = copy.copy(self)
+        new.keep = TrainingState(folder, metrics=folder.parent.parent / "metrics.jsonl")
+        return new
+
+    def trained(self) -> None:
+        """The weights are kept: what was needed to resume the training is removed."""
+        if self.keep is not None:
+            self.keep.clear()
+            self.keep = None
+
+    def fit(
+        self, records: Sequence[Record], *, rng: np.random.Generator, progress: Progress = silent
+    ) -> JointVAE:
+        """A new generator trained on records; warm-started from this one where it is trained.
+
+        The bound and the active units on held-out library designs go to ``figures`` and
+        ``progress``. Raises InvalidInputError for fewer than two scored records.
+        """
+        rows = [r for r in records if r.outcome.status == "ok"]
+        if len(rows) < 2:
+            raise InvalidInputError(
+                f"vae got {len(rows)} scored records; expected at least 2 to learn from"
+            )
+        new = copy.copy(self)
+        candidates = [r.candidate for r in rows]
+        values = np.array(
+            [[r.outcome.values.get(k, np.nan) for k in self.properties] for r in rows]
+        )
+        fresh = self.network is None
+        if fresh:
+            new.code = JointCode.fit(
+                self.space,
+                self.library,
+                candidates,
+                self.settings.vae,
+                device=self.device,
+                rng=rng,
+                progress=progress,
+                keep=self.keep,
+            )
+            new.property_scale = PropertyScale.fit(values)
+        assert new.code is not None
+        assert new.property_scale is not None
+        conditions = new.property_scale.forward(values)
+        weights, nearest = drawing_weights(
+            values, self.properties, self.targets, self.settings.focus, self.settings.focus_rank
+        )
+        new.near = values[nearest]
+        kept = rows_to_encode(weights, self.settings.image_rows, rng)
+        states = new.code.states([candidates[i] for i in kept])
+        plain = new.code.states(self.library.draw(self.settings.plain_rows, rng=rng))
+        torch.manual_seed(int(rng.integers(2**63)))  # initial weights
+        if self.network is None:
+            linear = PrincipalComponents.fit(plain, self.settings.latent)
+            new.network = new.make_network(new.code, linear.loadings.shape[1])
+            new.network.start(linear)
+            new.network.look(states, torch.from_numpy(conditions[kept]))
+        else:
+            new.network = copy.deepcopy(self.network)
+        run = VAERun(
+            asked=[k in self.targets.properties for k in self.properties],
+            settings=self.settings,
+            fresh=fresh,
+            device=self.device,
+            rng=rng,
+            progress=progress,
+            keep=self.keep,
+        )
+        train_vae(new.network, Rows(states, conditions[kept], weights[kept], plain), run)
+        held_out = new.code.states(self._held_out(rng)).to(self.device)
+        new.figures = learned(new.network, held_out, torch_generator(rng, self.device))
+        steps = self.settings.first_steps if fresh else self.settings.retrain_steps
+        progress(STAGE, steps, steps, **new.figures)
+        return new
+
+    def _held_out(self, rng: np.random.Generator) -> list[Candidate]:
+        """Designs of the validation split where there is one."""
+        made, images = self.library.made, self.library.split_images
+        if made is not None:
+            split = "val" if len(made.rows("val")) else "train"
+        else:
+            split = "val" if images is not None and images.images["val"] else "train"
+        return self.library.draw(HELD_OUT, rng=rng, split=split)
+
+    def make_network(self, code: JointCode, latent: int) -> VectorVAE:
+        """The untrained network for states of this coding."""
+        s, image = self.settings, code.latent_shape
+        return VectorVAE(
+            size=sum(code.vector_sizes) + (math.prod(image) if image else 0),
+            latent=latent,
+            properties=len(self.properties),
+            width=s.width,
+            depth=s.depth,
+            image=image,
+            channels=s.channels,
+        ).to(self.device)
+
+    # Proposing
+
+    def propose(
+        self,
+        n: int,
+        targets: Targets | None = None,
+        *,
+        guidance: float,
+        rng: np.random.Generator,
+    ) -> list[Candidate]:
+        """n candidates whose compositions are feasible; guidance 0 or no targets: from the prior.
+
+        Targets, values and ranges alike, become requested values (``draw_requests``).
+        """
+        if targets is None:
+            requests = np.full((n, len(self.properties)), np.nan)
+        else:
+            requests = draw_requests(n, targets, self.properties, self.near, rng)
+        return self.generate(requests, guidance=guidance, rng=rng)
+
+    @torch.no_grad()
+    def generate(
+        self, requests: FloatArray, *, guidance: float, rng: np.random.Generator
+    ) -> list[Candidate]:
+        """One candidate per row of requested property values (n, k); NaN is not requested.
+
+        From the same noise come a design without and one with the request, z_∅ and z_c; the
+        decoder's means of the two are joined as µ_∅ + s (µ_c − µ_∅), s the guidance: the convention
+        of classifier-free guidance.
+        """
+        network = self.trained_network()
+        assert self.code is not None
+        if not len(requests):
+            return []
+        values, known = self._conditions(requests)
+        source = torch_generator(rng)
+        n = len(requests)
+        z = torch.randn(n, network.latent, generator=source).to(self.device)
+        blur = torch.randn(n, len(self.properties), generator=source).to(self.device)
+        noise = torch.randn(n, network.size, generator=source).to(self.device)
+        nothing = torch.zeros_like(known)
+        mean = network.decode(z, values, nothing) if guidance != 1 else torch.zeros_like(noise)
+        if guidance:
+            chosen = network.prior_draw(z, blur, values, known)
+            mean = mean + guidance * (network.decode(chosen, values, known) - mean)
+        states = mean + self.settings.noise * network.noise_variance.sqrt() * noise
+        shape, images, vectors = self.code.latent_shape, None, states
+        if self.code.vae is not None and shape is not None:
+            latent, vectors = states.tensor_split([math.prod(shape)], dim=1)
+            images = self.code.vae.decode(latent.reshape(-1, *shape))
+        origins = [self._origin(row, guidance) for row in requests]
+        compositions = self.code.compositions_of(vectors)
+        return self.code.candidates(images, compositions, vectors, origins)
+
+    def _conditions(self, requests: FloatArray) -> tuple[Tensor, Tensor]:
+        """Standardised values (n, k) and which are known."""
+        assert self.property_scale is not None
+        known = torch.from_numpy(np.isfinite(requests)).to(self.device)
+        values = torch.from_numpy(np.nan_to_num(self.property_scale.forward(requests))).float()
+        return values.to(self.device), known
+
+    def _origin(self, row: FloatArray, guidance: float) -> Origin:
+        asked = zip(self.properties, row, strict=True)
+        return Origin(
+            self.name, guidance, {"requested": {k: float(v) for k, v in asked if np.isfinite(v)}}
+        )
+
+    def log_likelihood_bound(
+        self, candidates: list[Candidate], *, rng: np.random.Generator
+    ) -> FloatArray:
+        """(n,) lower bounds, one draw each, on the log-density of coded designs, in nats.
+
+        Low against the library's own: unlike what was learned. The image autoencoder's error is
+        not in it.
+        """
+        network = self.trained_network()
+        assert self.code is not None
+        if not candidates:
+            return np.zeros(0)
+        states = self.code.states(candidates).to(self.device)
+        bound = state_bound(network, states, torch_generator(rng, self.device))
+        found: FloatArray = -bound.total.double().cpu().numpy()
+        return found
+
+    def trained_network(self) -> VectorVAE:
+        """The network; raises InvalidInputError before the first fit."""
+        if self.network is None:
+            raise InvalidInputError("vae is not trained; call fit(records) first")
+        return self.network
+
+    # Keeping
+
+    def save(self, folder: Path) -> tuple[str, Path]:
+        """Weights and scales into ``folder/<sha256>.safetensors``; returns hash and path."""
+        from generators.joint_vae_files import save_vae
+
+        return save_vae(self, folder)
+
+    def load(self, path: Path) -> JointVAE:
+        """A trained copy of this generator from a checkpoint of the same campaign.
+
+        Raises InvalidInputError when the checkpoint is another generator's or was made for other
+        properties, phases, elements or sizes.
+        """
+        from generators.joint_vae_files import load_vae
+
+        return load_vae(self, path)
