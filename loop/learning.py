@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -41,6 +41,19 @@ class Keepable(Protocol):
 
     def save(self, folder: Path) -> tuple[str, Path]: ...
     def load(self, path: Path) -> Generator: ...
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """What a generator offers besides when a fit that was killed can go on where it was."""
+
+    def resumable(self, folder: Path) -> Generator:
+        """A copy whose next fit keeps its state in ``folder``."""
+        ...
+
+    def trained(self) -> None:
+        """Its weights are safe: remove that state."""
+        ...
 
 
 class Learning:
@@ -197,12 +210,18 @@ class Learning:
             learned = list(ok)
             if hasattr(start, "save"):
                 learned += self.unscored(ok, surrogate, index, rng)
+            if isinstance(start, Resumable):
+                start = start.resumable(
+                    self.checkpoints / "training" / f"{self.campaign_id}-{arm}-{index}"
+                )
             generator = start.fit(learned, rng=rng, progress=self.progress)
             if hasattr(generator, "save"):
                 digest, path = generator.save(self.checkpoints)
                 self.ledger.add_checkpoint(
                     self.campaign_id, arm, index, "generator", digest, str(path), {"round": index}
                 )
+            if isinstance(generator, Resumable):
+                generator.trained()
         self._trained = {k: v for k, v in self._trained.items() if k[0] != arm}
         self._trained[arm, index] = generator
         return generator
