@@ -1,18 +1,23 @@
 """Phase field: PFHub 1a on several grids, coarsening, throughput, and py-pde on the same problem.
 
     python -m benchmarks.phase_field [--seeds N] [--repeats N] [--ends T ...] [--out NAME]
+        [--own-grids N ...] [--peer-grids N ...]
 
 PFHub 1a (A. M. Jokisaari et al., Comput. Mater. Sci. 126, 139, 2017): free energy at the times of
 the published curve up to t = 100, on grids from 100 to 200 and at several tolerances. Coarsening:
 the exponent of the domain size over a decade of time, and its scatter over seeds. Throughput:
 heat-treated images of 64 x 64, binary and of four elements.
 
-Against py-pde (extra [peers]; without it that part is left out): the same start on the same grids
-to the same end, one thread each, in turn in one process; medians of CPU seconds, compilation not
-counted. py-pde runs its compiled (numba) explicit Euler, adaptive Euler and adaptive Runge-Kutta
+Against py-pde (extra [peers]; without it that part is left out): the same start to the same end,
+spectral on ``--own-grids`` and differences on ``--peer-grids``, one thread each, in turn in one
+process; least CPU seconds of the repeats, compilation not counted. py-pde runs its compiled (numba)
+explicit Euler, adaptive Euler and adaptive Runge-Kutta
 at nine tenths of the step that the fourth derivative allows. Root mean square errors of the field
-at the end: ``error`` against the spectral solution on the finest grid with a tolerance of 5e-4,
-which counts space and time; ``error_of_time`` against the same discretisation with fine steps.
+at the end: ``error`` against the spectral solution on 200 x 200 with a tolerance of 5e-4, which
+counts space and time (fields are compared on 100 x 100 points, by their Fourier modes);
+``error_of_time`` against the same discretisation with fine steps, where they are few.
+``ratios``: cost of py-pde over ours at the same ``error``, on the lines through the fastest runs
+of each in log-log, at the error levels which both reach.
 """
 
 from __future__ import annotations
@@ -38,7 +43,9 @@ from simulators.verification_phase_field import PFHUB_1A, SILVER_COPPER, pfhub_s
 FloatArray = NDArray[np.float64]
 WELL = PolynomialEnergy.double_well(5.0, 0.3, 0.7)
 TIMES = tuple(time for time, _, _ in PFHUB_1A)
-GRIDS = (100, 200)
+FINEST, COMMON = 200, 100
+OWN_GRIDS, PEER_GRIDS = (64, 96, 128), (100, 128, 200, 256)
+LONGEST = 4e9  # grid points times steps of a run of py-pde, beyond which it is left out
 TOLERANCES = (0.2, 0.05, 0.01, 0.002)
 
 
@@ -164,9 +171,18 @@ def throughput(count: int = 4) -> dict[str, Any]:
     return table
 
 
+def start_on(n: int) -> FloatArray:
+    """The Fourier modes of the start on the finest grid, (n, n).
+
+    The start jumps at the edges of the square, so that its values on another grid would be another
+    start, by more than either code is wrong.
+    """
+    return resampled(pfhub_start(FINEST)[0], n)
+
+
 def own_run(n: int, end: float, tolerance: float) -> FloatArray:
     found = evolve(
-        pfhub_start(n),
+        start_on(n)[None],
         WELL,
         times=[end],
         gradient=2.0,
@@ -176,6 +192,11 @@ def own_run(n: int, end: float, tolerance: float) -> FloatArray:
     )
     field: FloatArray = found.fields[0, 0, 0].astype(np.float64)
     return field
+
+
+def _longest_step(n: int) -> float:
+    """The longest stable step of explicit Euler, of the fourth derivative."""
+    return 2 / (5 * 2 * (8 * (n / 200) ** 2) ** 2)
 
 
 def peer_run(
@@ -188,8 +209,8 @@ def peer_run(
         {"c": "5 * laplace(10 * (c - 0.3) * (0.7 - c) * (1 - 2 * c) - 2 * laplace(c))"}
     )
     # Points of the grid, not its cells' centres: the differences know no origin.
-    start = pde.ScalarField(grid, pfhub_start(n)[0])
-    step = fraction * 2 / (5 * 2 * (8 * (n / 200) ** 2) ** 2)
+    start = pde.ScalarField(grid, start_on(n))
+    step = fraction * _longest_step(n)
     kinds = {"Euler": pde.EulerSolver, "Runge-Kutta": pde.RungeKuttaSolver}
     settings = {"adaptive": True, "tolerance": 1e-3} if adaptive else {}
     stepper = kinds[solver](equation, backend="numba", **settings).make_stepper(start, dt=step)
@@ -204,27 +225,49 @@ def peer_run(
     return run
 
 
+def resampled(field: FloatArray, n: int = COMMON) -> FloatArray:
+    """A square periodic field on n x n points, by its Fourier modes."""
+    size = len(field)
+    keep = min(size, n)
+    modes = np.fft.fftshift(np.fft.fft2(field))
+    out = np.zeros((n, n), dtype=complex)
+    waves = np.fft.fftfreq(size, 1 / size), np.fft.fftfreq(n, 1 / n)
+    # Below the lesser Nyquist wave, whose phase one of the two grids does not know.
+    own, other = (np.flatnonzero(np.abs(np.fft.fftshift(w)) < keep / 2) for w in waves)
+    out[np.ix_(other, other)] = modes[np.ix_(own, own)]
+    values: FloatArray = np.fft.ifft2(np.fft.ifftshift(out)).real * (n / size) ** 2
+    return values
+
+
 def _off(a: FloatArray, b: FloatArray) -> float:
-    return float(np.sqrt(np.mean((a - b) ** 2)))
+    return float(np.sqrt(np.mean((resampled(a) - resampled(b)) ** 2)))
 
 
-def against_peer(end: float, repeats: int) -> dict[str, Any]:
-    """Error and CPU seconds of both, and how much faster ours is at no greater error."""
-    truth = own_run(GRIDS[-1], end, 5e-4)
+def against_peer(
+    end: float, repeats: int, own_grids: tuple[int, ...], peer_grids: tuple[int, ...]
+) -> dict[str, Any]:
+    """Error and CPU seconds of both, and the ratio of their costs at equal error."""
+    truth = own_run(FINEST, end, 5e-4)
     arms: dict[tuple[str, int, str], Callable[[], FloatArray]] = {}
     fine: dict[tuple[str, int], FloatArray] = {}
-    for n in GRIDS:
-        fine["own", n] = truth if n == GRIDS[-1] else own_run(n, end, 5e-4)
+    for n in own_grids:
+        fine["own", n] = own_run(n, end, 5e-4)
         for tolerance in TOLERANCES:
             arms["own", n, f"tolerance {tolerance:g}"] = lambda n=n, tolerance=tolerance: own_run(  # type: ignore[misc]
                 n, end, tolerance
             )
-        fine["py-pde", n] = peer_run(n, end, "Runge-Kutta", adaptive=False)()
+    for n in peer_grids:
+        work = n**2 * end / _longest_step(n)
+        if work > LONGEST:
+            print(f"py-pde on {n} x {n} to {end:g} would take {work:.2g} point steps: left out")
+            continue
         for solver, adaptive in (("Euler", False), ("Euler", True), ("Runge-Kutta", True)):
-            if solver == "Runge-Kutta" and n * end > 4000:
-                continue  # half a minute, and never the fastest
+            if solver == "Runge-Kutta" and work > LONGEST / 200:
+                continue  # never the fastest, and compiling takes longer than running
             name = f"{solver}, {'adaptive' if adaptive else 'fixed'}"
             arms["py-pde", n, name] = peer_run(n, end, solver, adaptive=adaptive)
+        if work <= LONGEST / 200:
+            fine["py-pde", n] = peer_run(n, end, "Runge-Kutta", adaptive=False)()
     seconds: dict[tuple[str, int, str], list[float]] = {key: [] for key in arms}
     fields: dict[tuple[str, int, str], FloatArray] = {}
     for _ in range(repeats):
@@ -237,36 +280,63 @@ def against_peer(end: float, repeats: int) -> dict[str, Any]:
             "code": code,
             "grid": n,
             "settings": settings,
-            "cpu_s": float(np.median(seconds[code, n, settings])),
-            "error": _off(fields[code, n, settings], truth[:: GRIDS[-1] // n, :: GRIDS[-1] // n]),
-            "error_of_time": _off(fields[code, n, settings], fine[code, n]),
+            "cpu_s": min(seconds[code, n, settings]),
+            "error": _off(fields[code, n, settings], truth),
+            "error_of_time": _off(fields[code, n, settings], fine[code, n])
+            if (code, n) in fine
+            else None,
         }
         for code, n, settings in arms
     ]
-    return {"end": end, "repeats": repeats, "rows": rows, "ratios": _ratios(rows)}
-
-
-def _ratios(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Per run of py-pde: its time over that of our fastest run that is at least as exact."""
-    found = []
     for row in rows:
-        if row["code"] == "own":
-            continue
-        entry = {"grid": row["grid"], "settings": row["settings"]}
-        for name, error, same in (
-            ("same_grid", "error", True),
-            ("any_grid", "error", False),
-            ("same_grid_error_of_time", "error_of_time", True),
-        ):
-            times = [
-                own["cpu_s"]
-                for own in rows
-                if own["code"] == "own"
-                and own[error] <= row[error]
-                and (own["grid"] == row["grid"] or not same)
-            ]
-            entry[name] = row["cpu_s"] / min(times) if times else None
-        found.append(entry)
+        print(
+            f"t = {end:g}: {row['code']:7}{row['grid']:4} {row['settings']:21}"
+            f"{row['cpu_s']:9.3f} s, error {row['error']:.2e}",
+            flush=True,
+        )
+    ratios = cost_ratios(rows)
+    for entry in ratios:
+        print(f"t = {end:g}: error {entry['error']:.2e}, py-pde costs {entry['ratio']:.1f} times")
+    return {"end": end, "repeats": repeats, "rows": rows, "ratios": ratios}
+
+
+def _front(rows: list[dict[str, Any]], code: str) -> tuple[FloatArray, FloatArray]:
+    """Logarithms of error and cost of the runs that no other of the code beats, least error first.
+
+    One beats another that costs more and is better by less than a twentieth.
+    """
+    points = sorted((row["error"], row["cpu_s"]) for row in rows if row["code"] == code)
+    best = [
+        (error, cost)
+        for error, cost in points
+        if not any(other <= 1.05 * error and less < cost for other, less in points)
+    ]
+    table = np.log(np.array(best))
+    return table[:, 0], table[:, 1]
+
+
+def cost_ratios(rows: list[dict[str, Any]], levels: int = 5) -> list[dict[str, float]]:
+    """Cost of py-pde over ours at errors which both reach, least error first.
+
+    Where one's error always is below the other's, at the other's least error: there the one that
+    is too good is given the cost of its cheapest run.
+    """
+    if not any(row["code"] == "py-pde" for row in rows):
+        return []
+    fronts = {code: _front(rows, code) for code in ("own", "py-pde")}
+    low = max(errors[0] for errors, _ in fronts.values())
+    high = max(low, min(errors[-1] for errors, _ in fronts.values()))
+    found = []
+    for level in np.linspace(low, high, levels if high > low else 1):
+        costs = {code: float(np.interp(level, *front)) for code, front in fronts.items()}
+        found.append(
+            {
+                "error": float(np.exp(level)),
+                "own_cpu_s": float(np.exp(costs["own"])),
+                "peer_cpu_s": float(np.exp(costs["py-pde"])),
+                "ratio": float(np.exp(costs["py-pde"] - costs["own"])),
+            }
+        )
     return found
 
 
@@ -275,6 +345,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--ends", type=float, nargs="+", default=[20.0, 100.0])
+    parser.add_argument("--own-grids", type=int, nargs="+", default=OWN_GRIDS)
+    parser.add_argument("--peer-grids", type=int, nargs="+", default=PEER_GRIDS)
     parser.add_argument("--out", default="phase_field")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -283,7 +355,12 @@ def main() -> None:
         print("py-pde is not installed and left out: pip install 'spinodal[peers]'")
     result: dict[str, Any] = {
         "threads": 1,
-        "py_pde": [against_peer(end, given.repeats) for end in given.ends] if peer else None,
+        "py_pde": [
+            against_peer(end, given.repeats, tuple(given.own_grids), tuple(given.peer_grids))
+            for end in given.ends
+        ]
+        if peer
+        else None,
         "pfhub_1a": [pfhub(n, TOLERANCE) for n in (100, 128, 200)]
         + [pfhub(128, tolerance) for tolerance in (0.1, 0.005)],
         "throughput": throughput(),

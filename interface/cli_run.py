@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from loop.candidate import Record
+    from loop.protocols import Progress
     from loop.session import Session
 
 GALLERY_SIZE = 12
@@ -187,17 +189,39 @@ def remember_path(session: Session, campaign: str) -> None:
 
 
 @contextmanager
-def _stopping_tells_how_to_go_on(how: Callable[[], str]) -> Iterator[None]:
+def _stopping_tells_how_to_go_on(
+    how: Callable[[], str],
+) -> Iterator[Callable[[Progress], Progress]]:
+    """Yields what makes a Progress raise again an interrupt that got lost.
+
+    Python raises it wherever it is at that moment, and in a callback of a library (a destructor,
+    an event loop) it is swallowed there: the run would go on as if nobody had pressed Ctrl-C.
+    """
+    asked = threading.Event()
+
     def terminated(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         raise StoppedError(f"terminated; {how()}", EXIT_TERMINATED)
 
-    before = signal.signal(signal.SIGTERM, terminated)
+    def interrupted(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        asked.set()
+        raise KeyboardInterrupt
+
+    def heeding(progress: Progress) -> Progress:
+        def told(stage: str, done: int, total: int, **figures: float) -> None:
+            if asked.is_set():
+                raise KeyboardInterrupt
+            progress(stage, done, total, **figures)
+
+        return told
+
+    before = signal.signal(signal.SIGTERM, terminated), signal.signal(signal.SIGINT, interrupted)
     try:
-        yield
+        yield heeding
     except KeyboardInterrupt:
         raise StoppedError(f"interrupted; {how()}") from None
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGINT, before[1])
 
 
 def _play(
@@ -221,11 +245,11 @@ def _play(
         return f"the ledger has everything up to here. Go on with: {again}"
 
     started = time.monotonic()
-    with _stopping_tells_how_to_go_on(how):
+    with _stopping_tells_how_to_go_on(how) as heeding:
         from flows.assembly import open_session
 
         with shown() as progress:
-            session = open_session(campaign, ledger, progress=progress, overrides=given)
+            session = open_session(campaign, ledger, progress=heeding(progress), overrides=given)
             recorded = True
             try:
                 reason = _play_to_the_end(session, campaign, given, plain=plain, verbose=verbose)

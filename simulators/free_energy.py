@@ -66,7 +66,7 @@ class Mobility(Protocol):
         """(n, m, h, w) -> symmetric, nowhere negative definite, (n, m, m, h, w)."""
 
     def flux(self, c: Tensor, slopes: Tensor) -> Tensor:
-        """``evaluate(c)`` times the (n, m, h, w) slopes."""
+        """``evaluate(c)`` times the slopes, (n, m, h, w) or in d directions (n, d, m, h, w)."""
 
 
 class PolynomialEnergy:
@@ -92,12 +92,19 @@ class PolynomialEnergy:
     def _place(self, device: torch.device, dtype: torch.dtype) -> None:
         """Coefficients of f, f' and f''."""
         table = np.atleast_2d(self._table)
-        self._derivatives = []
+        self._derivatives: list[list[Tensor | None]] = []
         for _ in range(3):
             columns = [
                 torch.as_tensor(np.array(own), device=device, dtype=dtype) for own in table.T
             ]
-            self._derivatives.append([column.reshape(-1, 1, 1, 1) for column in columns])
+            # A power that no system has costs no addition.
+            present = np.any(table, axis=0).tolist()
+            self._derivatives.append(
+                [
+                    column.reshape(-1, 1, 1, 1) if own else None
+                    for column, own in zip(columns, present, strict=True)
+                ]
+            )
             table = table[:, 1:] * np.arange(1, table.shape[1])
 
     @staticmethod
@@ -126,12 +133,14 @@ class PolynomialEnergy:
         return _horner(c - self.centre, self._derivatives[2])[:, None]
 
 
-def _horner(u: Tensor, coefficients: list[Tensor]) -> Tensor:
-    if len(coefficients) == 1:
-        return coefficients[0].expand_as(u)
-    total = torch.addcmul(coefficients[-2], u, coefficients[-1])
-    for coefficient in reversed(coefficients[:-2]):
-        total.mul_(u).add_(coefficient)
+def _horner(u: Tensor, coefficients: list[Tensor | None]) -> Tensor:
+    """Sum of the powers of u, lowest first; None is 0."""
+    last = coefficients[-1]
+    total = torch.zeros_like(u) if last is None else last.expand_as(u)
+    for place, coefficient in enumerate(reversed(coefficients[:-1])):
+        total = total * u if place == 0 else total.mul_(u)
+        if coefficient is not None:
+            total.add_(coefficient)
     return total
 
 
@@ -316,7 +325,10 @@ class DarkenMobility:
     def flux(self, c: Tensor, slopes: Tensor) -> Tensor:
         """By the products that make the mobility, never the matrix."""
         x, weights = self._weights(c)
-        mean = (x[:, 1:] * slopes).sum(1, keepdim=True)
-        fluxes = weights[:, 1:] * (slopes - mean)
-        drift = fluxes.sum(1, keepdim=True).addcmul_(weights[:, :1], mean, value=-1)
-        return fluxes.addcmul_(x[:, 1:], drift, value=-1)
+        if slopes.ndim == 5:
+            x, weights = x[:, None], weights[:, None]
+        first, own = x[..., 1:, :, :], weights[..., 1:, :, :]
+        mean = (first * slopes).sum(-3, keepdim=True)
+        fluxes = (slopes - mean).mul_(own)
+        drift = fluxes.sum(-3, keepdim=True).addcmul_(weights[..., :1, :, :], mean, value=-1)
+        return fluxes.addcmul_(first, drift, value=-1)

@@ -38,7 +38,7 @@ from simulators.thermodynamics import equilibrium
 FloatArray = NDArray[np.float64]
 
 NAME = "heat-treatment"
-VERSION = "1"  # raise it when the same settings would give other designs
+VERSION = "2"  # raise it when the same settings would give other designs
 FIELDS = 14  # of a part, annealed together
 SPARE = 5  # one more is annealed for so many, as some come to nothing and few cost as much as many
 TRIES = 400  # alloys looked at for one that is wanted

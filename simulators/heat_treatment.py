@@ -48,7 +48,7 @@ from simulators.thermodynamics import Equilibrium, equilibrium
 FloatArray = NDArray[np.float64]
 
 NAME = "heat-treatment"
-VERSION = "1"  # raise it when the same candidate would get other values
+VERSION = "2"  # raise it when the same candidate would get other values
 DISTANCE = "realisability"
 
 

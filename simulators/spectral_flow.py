@@ -1,7 +1,8 @@
 """The discrete Cahn-Hilliard flow that ``phase_field`` follows; ``spectral_step`` takes its steps.
 
 Coordinates: c = A d with A^T K A = 1 and A^-1 M A^-T = diag(rates), so that in Fourier space every
-component of d has the stiff part -rates k^2 (s + k^2). States stay in Fourier space; the mean of
+component of d has the stiff part -rates k^2 (s + k^2). Where M varies every component has the same
+stiff part, and d is c itself. States stay in Fourier space; the mean of
 every fraction is the zeroth mode, which no term touches. Spectra are (n, m, h, w // 2 + 1, 2), the
 last axis the real and the imaginary part: every factor is real, and real products are faster.
 """
@@ -22,17 +23,19 @@ from simulators.free_energy import FreeEnergy, Mobility
 FloatArray = NDArray[np.float64]
 
 STABILISATION = 0.75  # of the greatest curvature: the least at which two old values are stable
+VARYING = 2.0  # times as much where M varies: next to a pixel of great f'' is one of great M
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
     """The flow at n fields.
 
-    ``modes``: d in Fourier space. ``slope``: its time derivative. ``energy``, ``scale``: mean free
-    energy density and mean size of its terms, (n,).
+    ``modes``: d in Fourier space. ``values``: c, (n, m, h, w). ``slope``: time derivative of
+    ``modes``. ``energy``, ``scale``: mean free energy density and mean size of its terms, (n,).
     """
 
     modes: Tensor
+    values: Tensor
     slope: Tensor
     energy: FloatArray
     scale: FloatArray
@@ -59,7 +62,7 @@ class State:
     ``bends``: N, the slope less its stiff part, at each of the last two points less that at the
     point before it; ``changes``: d likewise. ``before``: how long these steps were, (2, n), inf
     where there was none. ``order``: of the next step. ``stiff``: the eigenvalues at the values of
-    ``Flow.levels``, (n, m, u); ``spread``: those of every mode.
+    ``Flow.levels``; ``spread``: those of every mode.
     """
 
     now: Point
@@ -76,6 +79,7 @@ class State:
     steps: NDArray[np.int64]
     rejected: NDArray[np.int64]
     rise: FloatArray
+    contrast: FloatArray
 
     def take(self, index: NDArray[np.int64]) -> State:
         """The systems at ``index``."""
@@ -96,9 +100,10 @@ class State:
 class Flow:
     """The right-hand side for n systems on one grid.
 
-    ``basis``: A, (n, m, m). ``inverse``: A^-1. ``rates``: (n, m). ``k2``, ``weight``: squared
-    wavenumbers and how often a mode of the half spectrum counts, (h, w // 2 + 1, 1). ``kx``,
-    ``ky``: wavenumbers of odd derivatives, without the Nyquist mode, which has no sign.
+    ``basis``: A, (n, m, m). ``inverse``: A^-1. ``stiffness``: K. ``softness``: K^-1. ``rates``:
+    (n, m). ``k2``, ``weight``: squared wavenumbers and how often a mode of the half spectrum
+    counts, (h, w // 2 + 1, 2). ``decline``: -rates k^2, of every mode. ``odd``: i k of derivatives
+    along x and y, without the Nyquist mode, which has no sign; ``lost``: its k^2 along x and y.
     ``levels``: the u different k2, ``place``: which of them each number of a spectrum has.
     """
 
@@ -106,10 +111,13 @@ class Flow:
     varying: Mobility | None
     basis: Tensor
     inverse: Tensor
+    stiffness: Tensor
+    softness: Tensor
     rates: Tensor
     k2: Tensor
-    kx: Tensor
-    ky: Tensor
+    decline: Tensor
+    odd: tuple[Tensor, Tensor]
+    lost: tuple[float, float]
     weight: Tensor
     levels: Tensor
     place: Tensor
@@ -153,15 +161,24 @@ class Flow:
         def tensor(values: NDArray[np.floating]) -> Tensor:
             return torch.as_tensor(np.ascontiguousarray(values), device=device, dtype=dtype)
 
+        rates, doubled = np.maximum(rates, 0.0), np.repeat(k2, 2, axis=2)
+        complex_dtype = torch.complex64 if dtype == torch.float32 else torch.complex128
+        odd = tuple(
+            torch.as_tensor(1j * k[..., 0], device=device, dtype=complex_dtype)
+            for k in (odd_x, odd_y)
+        )
         return Flow(
             energy=energy.on(device, dtype),
             varying=None if varying is None else varying.on(device, dtype),
             basis=tensor(basis),
             inverse=tensor(inverse),
-            rates=tensor(np.maximum(rates, 0.0)),
-            k2=tensor(np.repeat(k2, 2, axis=2)),
-            kx=tensor(odd_x[..., 0]),
-            ky=tensor(odd_y[..., 0]),
+            stiffness=tensor(stiffness),
+            softness=tensor(np.linalg.inv(stiffness)),
+            rates=tensor(rates),
+            k2=tensor(doubled),
+            decline=tensor(-rates[..., None, None, None] * doubled),
+            odd=(odd[0], odd[1]),
+            lost=(float(x[0, -1, 0] ** 2), float(y[h // 2, 0, 0] ** 2)),
             weight=tensor(np.repeat(weight, 2, axis=2)),
             levels=tensor(k2.ravel()[first]),
             place=torch.as_tensor(np.repeat(place.ravel(), 2), device=device),
@@ -178,14 +195,17 @@ class Flow:
             varying=None if varying is None else varying.take(index).on(device, dtype),
             basis=self.basis[index],
             inverse=self.inverse[index],
+            stiffness=self.stiffness[index],
+            softness=self.softness[index],
             rates=self.rates[index],
+            decline=self.decline[index],
         )
 
     def start(self, c: FloatArray) -> State:
         """State of the fields (n, m, h, w) at time 0."""
         tensor = torch.as_tensor(c, device=self.basis.device, dtype=self.basis.dtype)
-        modes = _forward(_apply(self.inverse, tensor))
-        bounds = self.bounds(modes)
+        modes = _forward(tensor if self.varying is not None else _apply(self.inverse, tensor))
+        bounds = self.bounds(tensor)
         # A tenth of the time in which the bulk energy alone could change a wave: M f''^2.
         rates = self.rates.amax(1)
         if self.varying is None:
@@ -213,52 +233,61 @@ class Flow:
             steps=np.zeros(n, dtype=np.int64),
             rejected=np.zeros(n, dtype=np.int64),
             rise=np.zeros(n),
+            contrast=self.contrast(modes),
         )
 
     def fields(self, state: State) -> FloatArray:
         """The fractions (n, m, h, w)."""
-        c = _apply(self.basis, _backward(state.now.modes, self.shape))
-        found: FloatArray = c.double().cpu().numpy()
+        found: FloatArray = state.now.values.double().cpu().numpy()
         return found
 
     def evaluate(self, modes: Tensor, slow: Tensor) -> Point:
         """Time derivative and energy at d in Fourier space; ``slow``: of ``Bounds``."""
-        c = _apply(self.basis, _backward(modes, self.shape))
-        density, force = self.energy.evaluate(c)
+        c = _backward(modes, self.shape)
         gradients = modes * self.k2
-        points = self.shape[0] * self.shape[1]
-        power = (modes * gradients).mul_(self.weight)
-        gradient = power.double().flatten(1).sum(1) / (2 * points**2)
-        bulk = density.double().flatten(1)
-        potential = _forward(_apply(self.basis.mT, force)).add_(gradients)
         if self.varying is None:
-            slope = potential.mul_(self.k2).mul_(-self.rates[..., None, None, None])
+            c = _apply(self.basis, c)
         else:
-            slope = self._varying_slope(self.varying, c, potential, slow)
-        return Point(
-            modes=modes,
-            slope=slope,
-            energy=(bulk.mean(1) + gradient).cpu().numpy(),
-            scale=(bulk.abs().mean(1) + gradient).cpu().numpy(),
+            gradients = _apply(self.stiffness, gradients)
+        density, force = self.energy.evaluate(c)
+        power = (modes * gradients).mul_(self.weight)
+        points = self.shape[0] * self.shape[1]
+        gradient = power.flatten(1).sum(1, dtype=torch.float64) / (2 * points**2)
+        bulk = density.flatten(1)
+        sums = torch.stack(
+            (bulk.sum(1, dtype=torch.float64), bulk.abs().sum(1, dtype=torch.float64))
         )
+        found = sums.div_(points).add_(gradient).cpu().numpy()
+        if self.varying is None:
+            potential = _forward(_apply(self.basis.mT, force)).add_(gradients)
+            slope = potential.mul_(self.decline)
+        else:
+            potential = _forward(force).add_(gradients)
+            slope = self._varying_slope(self.varying, c, potential, slow)
+        return Point(modes=modes, values=c, slope=slope, energy=found[0], scale=found[1])
 
     def _varying_slope(
         self, mobility: Mobility, c: Tensor, potential: Tensor, slow: Tensor
     ) -> Tensor:
-        """div M grad mu in d; Nyquist waves, which grad loses, by the mobility ``slow``."""
-        whole = torch.view_as_complex(potential)
-        outer = torch.view_as_complex(_apply(self.inverse.mT, potential))
-        total = torch.zeros_like(whole)
-        for k in (self.kx, self.ky):
-            direction = irfft2(outer * (1j * k), self.shape)
-            total += rfft2(mobility.flux(c, direction)) * (1j * k)
-        lost = self.k2[..., 0] - self.kx**2 - self.ky**2
-        slope = _apply(self.inverse, torch.view_as_real(total))
-        return slope.add_(torch.view_as_real(whole * lost * -slow[:, None, None, None]))
+        """div M grad mu; Nyquist waves, which grad loses, by the mobility ``slow``."""
+        outer = torch.view_as_complex(potential)
+        waves = torch.empty((len(c), 2, *outer.shape[1:]), dtype=outer.dtype, device=outer.device)
+        for place, k in enumerate(self.odd):
+            torch.mul(outer, k, out=waves[:, place])
+        fluxes = rfft2(mobility.flux(c, irfft2(waves, self.shape)))
+        total = (fluxes[:, 0] * self.odd[0]).addcmul_(fluxes[:, 1], self.odd[1])
+        slope = torch.view_as_real(total)
+        h, w = self.shape
+        if w % 2 == 0:
+            last = _apply(self.softness, potential[:, :, :, -1]) * slow[:, None, None, None]
+            slope[:, :, :, -1].sub_(last, alpha=self.lost[0])
+        if h % 2 == 0:
+            last = _apply(self.softness, potential[:, :, h // 2]) * slow[:, None, None, None]
+            slope[:, :, h // 2].sub_(last, alpha=self.lost[1])
+        return slope
 
-    def bounds(self, modes: Tensor) -> Bounds:
-        """The bounds at d in Fourier space."""
-        c = _apply(self.basis, _backward(modes, self.shape))
+    def bounds(self, c: Tensor) -> Bounds:
+        """The bounds at the fractions (n, m, h, w)."""
         hessian = _congruent(self.basis, self.energy.hessian(c))
         curvature = _greatest(hessian)
         if self.varying is None:
@@ -270,22 +299,30 @@ class Flow:
         return Bounds(product, mobility, (product / curvature).clamp(max=mobility))
 
     def stiff(self, bounds: Bounds) -> Tensor:
-        """Eigenvalues of the stiff part at ``levels``, (n, m, u), <= 0."""
+        """Eigenvalues of the stiff part at ``levels``, <= 0; (n, m, u), m = 1 where M varies."""
         s = (STABILISATION * bounds.curvature)[:, None, None]
         if self.varying is None:
             return -self.rates[..., None] * self.levels * (s + self.levels)
-        slow = -self.levels * (s + bounds.mobility[:, None, None] * self.levels)
-        return slow.expand(-1, self.rates.shape[1], -1)
+        return -self.levels * (VARYING * s + bounds.mobility[:, None, None] * self.levels)
 
     def spread(self, table: Tensor) -> Tensor:
         """(n, m, u) of the levels -> factors of a spectrum."""
         n, m, _ = table.shape
         return torch.gather(table, 2, self.place.expand(n, m, -1)).reshape(n, m, *self.k2.shape)
 
+    def contrast(self, modes: Tensor) -> FloatArray:
+        """Standard deviation of the fractions over the field, (n,)."""
+        waves = modes.clone()
+        waves[:, :, 0, 0] = 0
+        return self.size(waves)
+
     def size(self, modes: Tensor) -> FloatArray:
-        """Root mean square of A d over the field, (n,)."""
-        c = _apply(self.basis, modes)
+        """Root mean square of the fractions over the field, (n,)."""
+        plain = self.varying is not None or modes.shape[1] == 1
+        c = modes if plain else _apply(self.basis, modes)
         power = (c * c).mul_(self.weight).flatten(1).sum(1)
+        if self.varying is None and plain:
+            power *= self.basis[:, 0, 0] ** 2
         points = self.shape[0] * self.shape[1]
         found: FloatArray = np.sqrt(power.double().cpu().numpy()) / points
         return found
@@ -300,18 +337,12 @@ def _backward(modes: Tensor, shape: tuple[int, int]) -> Tensor:
 
 
 def _apply(matrix: Tensor, field: Tensor) -> Tensor:
-    """(n, m, m) times (n, m, ...) over the components, in an order that no batch changes."""
+    """(n, m, m) times (n, m, ...) over the components."""
     ones = (1,) * (field.ndim - 2)
     count = field.shape[1]
     if count == 1:
         return field * matrix.reshape(-1, 1, *ones)
-    result = torch.empty_like(field)
-    for i in range(count):
-        row = result[:, i]
-        torch.mul(field[:, 0], matrix[:, i, 0].reshape(-1, *ones), out=row)
-        for j in range(1, count):
-            row.addcmul_(field[:, j], matrix[:, i, j].reshape(-1, *ones))
-    return result
+    return torch.matmul(matrix, field.flatten(2)).reshape(field.shape)
 
 
 def _congruent(basis: Tensor, matrix: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ Sources as in ``phase_field``; M. Hochbruck and A. Ostermann, Acta Numer. 19, 20
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 
 import numpy as np
@@ -19,6 +20,11 @@ FloatArray = NDArray[np.float64]
 
 REFRESH = 5  # attempts between looks at the greatest curvature
 NEGLIGIBLE = 1e-5  # root mean square change of a fraction in one step that is none
+LITTLE = 3e-3  # of the contrast of the field, likewise, where the mobility varies
+# Of the line, what is left out of waves that the stiff part damps by more than DAMPED in one step,
+# where the mobility varies. Where the true damping is much weaker than the stiff part's, the whole
+# line makes a wave almost undamped, and modes that M(c) mixes then grow; this costs no order.
+DAMPING, DAMPED = 0.1, 0.1
 GREATEST, LEAST, SAFETY = 1.2, 0.2, 0.8  # of one step over the one before
 ROUNDING = 4.0  # units in the last place that the energy may be off
 
@@ -35,36 +41,40 @@ def advance(flow: Flow, state: State, until: FloatArray, tolerance: float) -> No
     moving = step > 0
     _renew(flow, state, moving)
     factors = torch.as_tensor(_factors(state, step), device=flow.k2.device, dtype=flow.k2.dtype)
-    h, first, last, line, parabola, second, third = torch.split(
-        factors[..., None, None], [1, 2, 2, 1, 2, 2, 3]
-    )
+    h, *f = factors[..., None, None].unbind(0)
+    p1, p2, p3, *p4 = _phi(state.stiff * h, 4 if flow.varying is None else 3)
 
-    def combined(*terms: tuple[Tensor, Tensor]) -> Tensor:
-        table = terms[0][0] * terms[0][1]
-        for own, factor in terms[1:]:
-            table.addcmul_(own, factor)
-        return flow.spread(table)
-
-    phi = _phi(state.stiff * h[0])
-    change = now.slope * combined((phi[0], h[0]))
-    change.addcmul_(state.bends[0], combined(*zip(phi[1:3], first, strict=True)))
+    change = now.slope * flow.spread(p1 * h)
+    line = (p2 * f[0]).addcmul_(p3, f[1])
+    lag = None
+    if flow.varying is not None:
+        z = state.stiff * -h
+        lag = line * (DAMPING * z / (DAMPED + z))
+        line -= lag
+    change.addcmul_(state.bends[0], flow.spread(line))
     if (state.order == 3).any():
-        change.addcmul_(state.bends[1], combined(*zip(phi[1:3], last, strict=True)))
+        change.addcmul_(state.bends[1], flow.spread((p2 * f[2]).addcmul_(p3, f[3])))
     point = flow.evaluate(now.modes + change, state.bounds.slow)
     bend = (point.slope - now.slope).addcmul_(change, state.spread, value=-1)
-    size = tolerance * (flow.size(change) + NEGLIGIBLE)
-    missed = torch.addcmul(bend, state.bends[0], line[0, ..., None, None], value=-1)
+    size = flow.size(change) + NEGLIGIBLE
+    if flow.varying is not None:
+        size += LITTLE * state.contrast
+    size *= tolerance
+    missed = torch.addcmul(bend, state.bends[0], f[4][..., None, None], value=-1)
     errors = np.full((2, len(step)), np.inf)
-    errors[0] = flow.size(missed * combined(*zip(phi[1:3], second, strict=True))) / size
-    if flow.varying is None:
-        for old, factor in zip(state.bends, parabola, strict=True):
+    error = missed * flow.spread((p2 * f[7]).addcmul_(p3, f[8]))
+    if lag is not None:
+        error.addcmul_(state.bends[0], flow.spread(lag))
+    errors[0] = flow.size(error) / size
+    if flow.varying is None and np.isfinite(state.before[1]).any():
+        for old, factor in zip(state.bends, f[5:7], strict=True):
             missed.addcmul_(old, factor[..., None, None], value=-1)
-        errors[1] = flow.size(missed.mul_(combined(*zip(phi[1:4], third, strict=True)))) / size
+        third = (p2 * f[9]).addcmul_(p3, f[10]).addcmul_(p4[0], f[11])
+        errors[1] = flow.size(missed.mul_(flow.spread(third))) / size
     errors[1][~np.isfinite(state.before[1])] = np.inf
     rise = (point.energy - now.energy) / np.maximum(now.scale, np.finfo(float).tiny)
     lower = rise <= ROUNDING * torch.finfo(flow.k2.dtype).eps
-    error = np.where(state.order == 3, errors[1], errors[0])
-    accepted = moving & lower & (error <= 1)
+    accepted = moving & lower & (np.where(state.order == 3, errors[1], errors[0]) <= 1)
 
     _keep(state, accepted, point, bend, change)
     state.before = np.where(accepted, [step, state.before[0]], state.before)
@@ -96,31 +106,38 @@ def _factors(state: State, h: FloatArray) -> FloatArray:
     j! h^(j+1) phi_(j+1). Of phi_2 and phi_3 times D1 and D2; of the bends in the line and the
     parabola at the end; of phi_2 to phi_4 in what a wrong end value would have changed.
     """
-    line = h / state.before[0]
-    known, both = np.isfinite(state.before)
-    a, b = np.where(np.isfinite(state.before), state.before, 1.0)
+    rows = [
+        _own_factors(*own)
+        for own in zip(h.tolist(), *state.before.tolist(), state.order.tolist(), strict=True)
+    ]
+    return np.ascontiguousarray(np.array(rows).T)
+
+
+def _own_factors(h: float, a: float, b: float, order: int) -> list[float]:
+    """Those of one system; plain numbers, of which there are many and arrays cost more."""
+    line = h / a
+    known, both = math.isfinite(a), math.isfinite(b)
+    a, b = a if known else 1.0, b if both else 1.0
     # d2 = bent D1 + less D2.
-    bent = np.where(both, 1 / (a * (a + b)), 0.0)
-    less = np.where(both, -1 / (b * (a + b)), 0.0)
-    used = np.where(state.order == 3, h**2, 0.0)
+    bent = 1 / (a * (a + b)) if both else 0.0
+    less = -1 / (b * (a + b)) if both else 0.0
+    used = h * h if order == 3 else 0.0
     scale = h / ((h + a) * (h + a + b))
-    return np.stack(
-        [
-            h,
-            h * line + used * bent * a,
-            2 * used * bent * h,
-            used * less * a,
-            2 * used * less * h,
-            line,
-            h * (h + a) * bent,
-            h * (h + a) * less,
-            np.where(known, h * a / (h + a), h),
-            np.where(known, 2 * h * h / (h + a), 0.0),
-            a * (a + b) * scale,
-            2 * (2 * a + b) * h * scale,
-            6 * h**2 * scale,
-        ]
-    )
+    return [
+        h,
+        h * line + used * bent * a,
+        2 * used * bent * h,
+        used * less * a,
+        2 * used * less * h,
+        line,
+        h * (h + a) * bent,
+        h * (h + a) * less,
+        h * a / (h + a) if known else h,
+        2 * h * h / (h + a) if known else 0.0,
+        a * (a + b) * scale,
+        2 * (2 * a + b) * h * scale,
+        6 * h * h * scale,
+    ]
 
 
 def _renew(flow: Flow, state: State, moving: NDArray[np.bool_]) -> None:
@@ -133,7 +150,7 @@ def _renew(flow: Flow, state: State, moving: NDArray[np.bool_]) -> None:
     if not due.size:
         return
     whole = len(due) == len(state.time)
-    bounds = (flow if whole else flow.take(due)).bounds(state.now.modes[due])
+    bounds = (flow if whole else flow.take(due)).bounds(state.now.values[due])
     index = torch.as_tensor(due, device=state.stiff.device)
     new = Bounds(
         *(
@@ -149,6 +166,8 @@ def _renew(flow: Flow, state: State, moving: NDArray[np.bool_]) -> None:
         for bend, change in zip(state.bends, state.changes, strict=True)
     )  # type: ignore[assignment]
     state.bounds, state.stiff, state.spread = new, stiff, spread
+    if flow.varying is not None:
+        state.contrast[due] = flow.contrast(state.now.modes[due])
 
 
 def _keep(
@@ -165,6 +184,7 @@ def _keep(
     mask = torch.as_tensor(accepted, device=bend.device).reshape(-1, 1, 1, 1, 1)
     state.now = Point(
         modes=torch.where(mask, point.modes, now.modes),
+        values=torch.where(mask[..., 0], point.values, now.values),
         slope=torch.where(mask, point.slope, now.slope),
         energy=np.where(accepted, point.energy, now.energy),
         scale=np.where(accepted, point.scale, now.scale),
@@ -179,20 +199,19 @@ def _keep(
     )
 
 
-def _phi(z: Tensor) -> list[Tensor]:
-    """phi_1 = (e^z - 1) / z and phi_(j + 1) = (phi_j - 1 / j!) / z up to phi_4, for z <= 0."""
-    small = z > -0.1  # where four quotients lose three digits of a correction
-    safe = torch.where(small, -1.0, z)
-    found = [torch.expm1(safe).div_(safe)]
-    for factorial in (1.0, 2.0, 6.0):
-        found.append((found[-1] - 1 / factorial).div_(safe))
-    near = torch.where(small, z, 0.0)
-    series = torch.ones_like(z)
-    for j in range(10, 4, -1):
-        series = 1 + series * near / j
-    series = series / 24
-    found[3] = torch.where(small, series, found[3])
-    for j, factorial in ((2, 6.0), (1, 2.0), (0, 1.0)):
-        series = 1 / factorial + near * series
-        found[j] = torch.where(small, series, found[j])
+def _phi(z: Tensor, functions: int = 4) -> list[Tensor]:
+    """phi_1 = (e^z - 1) / z and phi_(j + 1) = (phi_j - 1 / j!) / z up to ``functions``, z <= 0."""
+    found = [torch.expm1(z).div_(z)]
+    for factorial in (1.0, 2.0, 6.0)[: functions - 1]:
+        found.append((found[-1] - 1 / factorial).div_(z))
+    # Four quotients lose three digits of a correction near 0, where the levels begin.
+    small = z > -0.1
+    count = int(small.any(0).any(0).sum())
+    small, near = small[..., :count], z[..., :count]
+    series = near * (1 / math.factorial(9)) + 1 / math.factorial(8)
+    for j in range(7, 0, -1):
+        series = series.mul_(near).add_(1 / math.factorial(j))
+        if j <= functions:
+            own = found[j - 1][..., :count]
+            own.copy_(torch.where(small, series, own))
     return found

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import shutil
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,8 @@ from typer.testing import CliRunner, Result
 
 from flows.assembly import open_session
 from interface.cli import app
-from interface.cli_common import overrides
+from interface.cli_common import StoppedError, overrides
+from interface.cli_run import _stopping_tells_how_to_go_on
 from loop.errors import InvalidInputError
 from loop.ledger import Ledger
 from tests.campaigns import NAME, found, write_campaign
@@ -202,3 +207,20 @@ def test_new_writes_a_campaign_that_opens(plain_run: Path, in_scratch: Path) -> 
     text = call("new", "other", *words[2:]).stdout
     assert "youngs_modulus_GPa" in text
     assert "spinodal run other" in text
+
+
+def test_an_interrupt_that_got_lost_is_raised_at_the_next_step() -> None:
+    """As when Ctrl-C meets a library's callback, where Python swallows what is raised."""
+    told: list[str] = []
+    with (
+        pytest.raises(StoppedError, match="interrupted; go on"),
+        _stopping_tells_how_to_go_on(lambda: "go on") as heeding,
+    ):
+        progress = heeding(lambda stage, done, total, **figures: told.append(stage))
+        progress("before", 0, 1)
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1.0)
+        progress("after", 0, 1)
+    assert told == ["before"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
