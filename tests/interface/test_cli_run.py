@@ -212,15 +212,20 @@ def test_new_writes_a_campaign_that_opens(plain_run: Path, in_scratch: Path) -> 
 def test_an_interrupt_that_got_lost_is_raised_at_the_next_step() -> None:
     """As when Ctrl-C meets a library's callback, where Python swallows what is raised."""
     told: list[str] = []
-    with (
-        pytest.raises(StoppedError, match="interrupted; go on"),
-        _stopping_tells_how_to_go_on(lambda: "go on") as heeding,
-    ):
-        progress = heeding(lambda stage, done, total, **figures: told.append(stage))
-        progress("before", 0, 1)
-        with contextlib.suppress(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(1.0)
-        progress("after", 0, 1)
-    assert told == ["before"]
+
+    def show(stage: str, done: int, total: int, **figures: float) -> None:
+        told.append(f"{stage} {done}/{total} {figures}")
+
+    def lost_then_next_step() -> None:
+        with _stopping_tells_how_to_go_on(lambda: "go on") as heeding:
+            progress = heeding(show)
+            progress("before", 0, 1)
+            with contextlib.suppress(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(1.0)
+            progress("after", 0, 1)
+
+    with pytest.raises(StoppedError, match="interrupted; go on"):
+        lost_then_next_step()
+    assert told == ["before 0/1 {}"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
