@@ -23,6 +23,7 @@ of each in log-log, at the error levels which both reach.
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Callable
 from importlib import import_module
@@ -297,15 +298,24 @@ def against_peer(
     ratios = cost_ratios(rows)
     for entry in ratios:
         print(f"t = {end:g}: error {entry['error']:.2e}, py-pde costs {entry['ratio']:.1f} times")
-    return {"end": end, "repeats": repeats, "rows": rows, "ratios": ratios}
+    kept = [
+        {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+        for row in rows
+    ]
+    return {"end": end, "repeats": repeats, "rows": kept, "ratios": ratios}
 
 
 def _front(rows: list[dict[str, Any]], code: str) -> tuple[FloatArray, FloatArray]:
     """Logarithms of error and cost of the runs that no other of the code beats, least error first.
 
-    One beats another that costs more and is better by less than a twentieth.
+    One beats another that costs more and is better by less than a twentieth. Runs that blew up,
+    as explicit steps beyond their limit of stability do, are left out.
     """
-    points = sorted((row["error"], row["cpu_s"]) for row in rows if row["code"] == code)
+    points = sorted(
+        (row["error"], row["cpu_s"])
+        for row in rows
+        if row["code"] == code and row["error"] is not None and math.isfinite(row["error"])
+    )
     best = [
         (error, cost)
         for error, cost in points

@@ -11,6 +11,7 @@ import torch
 from generators.baseline import LibraryDraw, Mutation
 from generators.flow import JointFlow
 from generators.joint_vae import JointVAE, joint_vae_settings
+from generators.random_field import RandomField
 from generators.settings import with_settings
 from generators.training.flow_matching import FlowSettings
 from generators.vae import VAESettings
@@ -150,6 +151,18 @@ def _mutation(
     return Mutation(space, library, targets)
 
 
+def _random_field(
+    *,
+    space: DesignSpace,
+    library: Library,
+    targets: Targets,
+    settings: Mapping[str, Any],
+    **_: Any,
+) -> Generator:
+    _no_settings("random-field", settings)
+    return RandomField(space, library, targets)
+
+
 def _no_settings(name: str, settings: Mapping[str, Any]) -> None:
     for key in settings:
         raise InvalidCampaignError(
@@ -161,6 +174,7 @@ BUILT_IN: Mapping[str, Factory] = {
     "joint-flow": _joint_flow,
     "library": _library,
     "mutation": _mutation,
+    "random-field": _random_field,
     "vae": _vae,
 }
 

@@ -44,7 +44,7 @@ def make(name: str = "joint-flow", *, space: DesignSpace = SPACE, **given: Any) 
 
 
 def test_names_and_what_they_make() -> None:
-    assert set(registry.available()) >= {"joint-flow", "library", "mutation", "vae"}
+    assert set(registry.available()) >= {"joint-flow", "library", "mutation", "random-field", "vae"}
     kinds = {"joint-flow": JointFlow, "library": LibraryDraw, "mutation": Mutation, "vae": JointVAE}
     for name, kind in kinds.items():
         made = make(name)
