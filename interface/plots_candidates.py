@@ -194,13 +194,24 @@ def _card_text(
             color=MUTED,
         )
     y += 0.06
-    for phase, composition in composition_text(candidate, most=6):
+    phases = composition_text(candidate, most=6)
+    beside = max((_bold_width(phase, 7) + 0.08 for phase, _ in phases), default=0.0)
+    for phase, composition in phases:
         y += 0.17
         ax.text(0, y, phase, fontsize=7, va="center", weight="bold")
-        ax.text(0.24, y, composition, fontsize=6.3, va="center", color="#3E4C59")
+        ax.text(beside, y, composition, fontsize=6.3, va="center", color="#3E4C59")
     for name, value in process_text(candidate):
         y += 0.17
         ax.text(0, y, f"{name}: {value}", fontsize=6.3, va="center", color="#3E4C59")
+
+
+def _bold_width(text: str, size: float) -> float:
+    """Width in inches of a text in bold, ``size`` points high."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
+
+    path = TextPath((0, 0), text, prop=FontProperties(weight="bold", size=size))
+    return float(path.get_extents().width) / 72
 
 
 def candidate_figure(

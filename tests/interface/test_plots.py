@@ -33,7 +33,7 @@ from interface.pictures import (
 )
 from loop.candidate import Candidate, Outcome, Record
 from loop.errors import InvalidInputError
-from loop.targets import Maximise, Minimise, Range, Target, Value
+from loop.targets import Maximise, Minimise, Range, Target, Targets, Value
 from tests.interface.fixtures import TARGETS, blob_candidate, plausible_values
 
 
@@ -298,3 +298,25 @@ def test_micrographs_side_by_side(tmp_path: Path) -> None:
 def test_a_phase_that_is_absent_does_not_stop_the_comparison(tmp_path: Path) -> None:
     empty = np.zeros((3, 32, 32), dtype=np.uint8)
     assert plots.micrograph_comparison(empty, empty, tmp_path / "e.png").is_file()
+
+
+def test_names_of_phases_do_not_cover_their_compositions() -> None:
+    """A composition begins where the widest name has ended, as it is drawn."""
+    from matplotlib.figure import Figure
+
+    from interface.plots_candidates import _card_text
+
+    candidate = Candidate(
+        phases=("silver_rich", "c"),
+        elements=("Ag", "Cu"),
+        phase_compositions=np.array([[0.9, 0.1], [0.2, 0.8]]),
+    )
+    figure = Figure(figsize=(3.0, 1.0), dpi=200)
+    ax = figure.add_axes((0, 0, 1, 1))
+    ax.set_xlim(0, 3.0)  # inches, as on a card
+    _card_text(ax, candidate, {"x": 1.0}, Targets((Range("x", 0.0, 2.0),)), 3.0)
+    drawn = {text.get_text(): text.get_window_extent() for text in ax.texts}
+    widest = drawn["silver rich"]
+    for words, box in drawn.items():
+        if words.startswith(("Ag", "Cu")):
+            assert box.x0 > widest.x1, words
