@@ -31,6 +31,7 @@ from generators.networks.autoencoder import Autoencoder
 from generators.networks.dit import PATCH, JointTransformer
 from generators.networks.mlp import VectorFlow
 from generators.requests import draw_requests
+from generators.resuming import Resuming
 from generators.steering import Steering
 from generators.steering_flow import steer_flow
 from generators.training import checkpoint
@@ -41,7 +42,6 @@ from generators.training.flow_matching import (
     train_flow,
     train_head,
 )
-from generators.training.resume import TrainingState
 from generators.training.rows import drawing_weights, rows_to_encode
 from loop.candidate import Candidate, Origin, Record
 from loop.errors import InvalidCampaignError, InvalidInputError
@@ -54,7 +54,7 @@ from loop.targets import Targets
 FloatArray = NDArray[np.float64]
 
 
-class JointFlow:
+class JointFlow(Resuming):
     """Generator by conditional flow matching in the joint latent space."""
 
     name = "joint-flow"
@@ -89,25 +89,9 @@ class JointFlow:
         self.network: JointTransformer | None = None
         self.head: VectorFlow | None = None
         self.near: FloatArray = np.zeros((0, len(self.properties)))  # values of the best rows
-        self.keep: TrainingState | None = None
         self.metrics: dict[str, Any] = {}  # of the last fit, for the model card
 
     # Fitting
-
-    def resumable(self, folder: Path) -> JointFlow:
-        """A copy whose next fit keeps its state in ``folder``, so that it can be killed.
-
-        Its figures go into ``metrics.jsonl`` beside that folder's parent.
-        """
-        new = copy.copy(self)
-        new.keep = TrainingState(folder, metrics=folder.parent.parent / "metrics.jsonl")
-        return new
-
-    def trained(self) -> None:
-        """The weights are kept: what was needed to resume the training is removed."""
-        if self.keep is not None:
-            self.keep.clear()
-            self.keep = None
 
     def fit(
         self, records: Sequence[Record], *, rng: np.random.Generator, progress: Progress = silent

@@ -23,10 +23,10 @@ from generators.coding import JointCode
 from generators.networks.autoencoder import Autoencoder
 from generators.networks.vector_vae import PrincipalComponents, VectorVAE
 from generators.requests import draw_requests
+from generators.resuming import Resuming
 from generators.settings import with_settings
 from generators.training.checkpoint import torch_generator
 from generators.training.flow_matching import Rows
-from generators.training.resume import TrainingState
 from generators.training.rows import drawing_weights, rows_to_encode
 from generators.training.variational import (
     STAGE,
@@ -97,7 +97,7 @@ def joint_vae_settings(preset: str, settings: Mapping[str, Any]) -> JointVAESett
     return found
 
 
-class JointVAE:
+class JointVAE(Resuming):
     """Generator by a conditional variational autoencoder over the joint state."""
 
     name = "vae"
@@ -128,21 +128,8 @@ class JointVAE:
         self.network: VectorVAE | None = None
         self.near: FloatArray = np.zeros((0, len(self.properties)))  # values of the best rows
         self.figures: dict[str, float] = {}  # of the last fit, see ``variational.learned``
-        self.keep: TrainingState | None = None
 
     # Fitting
-
-    def resumable(self, folder: Path) -> JointVAE:
-        """A copy whose next fit keeps its state in ``folder``, so that it can be killed."""
-        new = copy.copy(self)
-        new.keep = TrainingState(folder, metrics=folder.parent.parent / "metrics.jsonl")
-        return new
-
-    def trained(self) -> None:
-        """The weights are kept: what was needed to resume the training is removed."""
-        if self.keep is not None:
-            self.keep.clear()
-            self.keep = None
 
     def fit(
         self, records: Sequence[Record], *, rng: np.random.Generator, progress: Progress = silent

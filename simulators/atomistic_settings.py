@@ -28,13 +28,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from loop.errors import InvalidCampaignError, InvalidInputError, unknown_name
 from loop.space import DesignSpace
 from simulators.atomistic_phases import Sampling
 from simulators.elastic_constants import STRAIN
 from simulators.relaxation import Relaxation
+from simulators.setting_tables import parse_table
 from simulators.structures import MINORITY, REFERENCES, check_structure
 
 MISFIT = "lattice_misfit_percent"
@@ -110,17 +111,7 @@ class Settings:
 
 def parse_settings(settings: Mapping[str, Any], space: DesignSpace) -> Settings:
     """Settings for a design space; InvalidCampaignError names what cannot be used."""
-    for key in settings:
-        _check_name("", "key", key, _Table.model_fields)
-    try:
-        table = _Table.model_validate(dict(settings))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        message = first["msg"]
-        raise InvalidCampaignError(
-            f"atomistic: {where} is {first['input']!r}: {message[0].lower()}{message[1:]}"
-        ) from None
+    table = parse_table("atomistic: ", _Table, settings)
     if not space.elements:
         raise InvalidCampaignError(
             "atomistic: the space has no elements; add [elements] or take it out of simulators.use"

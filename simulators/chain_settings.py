@@ -25,11 +25,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from loop.errors import InvalidCampaignError, unknown_name
 from loop.space import DesignSpace
 from simulators.energies import MAX_ITERATIONS, TOLERANCE
+from simulators.setting_tables import parse_table
 
 DENSITY = "density_g_per_cm3"
 CONDUCTIVITY = "thermal_conductivity_W_per_mK"
@@ -173,21 +174,12 @@ def parse_settings(
 
     ``wired``: inputs that other simulators will give, of those named above.
     """
-    _check_keys("", settings, _Table)
     phases = settings.get("phase_properties", {})
     if isinstance(phases, Mapping):
         for phase, given in phases.items():
             if isinstance(given, Mapping):
                 _check_keys(f"phase_properties.{phase}: ", given, GivenPhase)
-    try:
-        table = _Table.model_validate(dict(settings))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        raise InvalidCampaignError(
-            f"composite-chain: {where} is {first['input']!r}: {message[0].lower()}{message[1:]}"
-        ) from None
+    table = parse_table("composite-chain: ", _Table, settings)
     for key in ("order_parameters", "phase_properties"):
         for phase in getattr(table, key):
             _check_name(f"{key}: ", "phase", phase, space.phases)

@@ -38,7 +38,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from loop.candidate import Candidate, Outcome
@@ -49,6 +49,7 @@ from simulators.correlation import mean_chord_length, radial_mean, two_point
 from simulators.correlation_paths import AXES, chord_counts, lineal_path
 from simulators.correlation_reference import read_reference, two_point_curves
 from simulators.setting_paths import from_folder
+from simulators.setting_tables import parse_table
 from simulators.soft_fields import checked_shares
 from simulators.surface import specific_surface
 
@@ -93,18 +94,7 @@ def create(
     Raises InvalidCampaignError for settings or a space that cannot be used, InvalidInputError for
     a reference that cannot.
     """
-    for key in settings:
-        if key not in _Table.model_fields:
-            raise InvalidCampaignError(f"{NAME}: " + unknown_name("key", key, _Table.model_fields))
-    try:
-        table = _Table.model_validate(from_folder(settings, folder, "reference"))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        message = first["msg"]
-        raise InvalidCampaignError(
-            f"{NAME}: {where} is {first['input']!r}: {message[0].lower()}{message[1:]}"
-        ) from None
+    table = parse_table(f"{NAME}: ", _Table, from_folder(settings, folder, "reference"))
     if space.image_shape is None:
         raise InvalidCampaignError(f"{NAME}: the space has no images; it needs images of phases")
     return Correlation(space, space.image_shape, table)

@@ -35,15 +35,16 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from loop.candidate import SUM_TOLERANCE, Candidate, Outcome
 from loop.errors import InvalidCampaignError, InvalidInputError, unknown_name
 from loop.space import DesignSpace
 from simulators.hull import EnergyHull
 from simulators.setting_paths import from_folder
+from simulators.setting_tables import parse_table
 from simulators.solution import Solution, excess
-from simulators.solution_settings import explain, load_solution
+from simulators.solution_settings import load_solution
 from simulators.wiring import check_inputs
 
 NAME = "hull"
@@ -102,12 +103,7 @@ def create(
 
 
 def _parsed(settings: Mapping[str, Any], space: DesignSpace) -> _Table:
-    for key in settings:
-        _check_name("", "key", key, _Table.model_fields)
-    try:
-        table = _Table.model_validate(dict(settings))
-    except ValidationError as error:
-        raise InvalidCampaignError(f"{NAME}: {explain(error)}") from None
+    table = parse_table(f"{NAME}: ", _Table, settings)
     if not space.elements:
         raise InvalidCampaignError(f"{NAME}: the space has no elements; list them in space")
     for name in table.outputs or ():

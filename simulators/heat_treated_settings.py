@@ -25,12 +25,12 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from loop.errors import InvalidCampaignError, unknown_name
 from loop.space import DesignSpace
 from simulators.annealing import FLUCTUATION
-from simulators.solution_settings import explain
+from simulators.setting_tables import parse_table
 
 WHERE = "library.settings: "
 Range = tuple[float, float]
@@ -58,13 +58,7 @@ class Table(BaseModel):
 
 def parse_settings(settings: Mapping[str, Any], space: DesignSpace) -> Table:
     """Settings that fit the space; raises InvalidCampaignError for those that do not."""
-    for key in settings:
-        if key not in Table.model_fields:
-            raise InvalidCampaignError(WHERE + unknown_name("key", key, Table.model_fields))
-    try:
-        table = Table.model_validate(dict(settings))
-    except ValidationError as error:
-        raise InvalidCampaignError(WHERE + explain(error)) from None
+    table = parse_table(WHERE, Table, settings)
     if len(space.phases) < 2 or len(space.elements) < 2:
         raise InvalidCampaignError(
             f"{WHERE}a heat treatment makes phases out of a solution; expected two or more in "

@@ -33,7 +33,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from scipy.optimize import linear_sum_assignment
 
 from loop.candidate import Candidate, Outcome
@@ -42,12 +42,18 @@ from loop.space import DesignSpace
 from simulators.annealing import Material, Microstructures, anneal, check_resolution
 from simulators.correlation import mean_chord_length
 from simulators.realisability import realisability
+from simulators.setting_tables import parse_table
 from simulators.solution import Solution
 from simulators.thermodynamics import Equilibrium, equilibrium
 
 FloatArray = NDArray[np.float64]
 
 NAME = "heat-treatment"
+EXAMPLE = (
+    'for silver and copper about interactions = {"Ag-Cu" = [[36000, -10.4]]}, '
+    "gradient_energy_J_m2_per_mol = 2.3e-15, "
+    "diffusion = {Ag = [4.5e-5, 182e3], Cu = [1.2e-4, 193e3]}, pixel_size_nm = 0.4"
+)
 VERSION = "2"  # raise it when the same candidate would get other values
 DISTANCE = "realisability"
 
@@ -85,24 +91,7 @@ def create(
 
 
 def _parsed(settings: Mapping[str, Any], space: DesignSpace) -> _Table:
-    for key in settings:
-        _check_name("", "key", key, _Table.model_fields)
-    try:
-        table = _Table.model_validate(dict(settings))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "missing":
-            raise InvalidCampaignError(
-                f"{NAME}: {where} is missing; give it (for silver and copper about "
-                'interactions = {"Ag-Cu" = [[36000, -10.4]]}, '
-                "gradient_energy_J_m2_per_mol = 2.3e-15, "
-                "diffusion = {Ag = [4.5e-5, 182e3], Cu = [1.2e-4, 193e3]}, pixel_size_nm = 0.4)"
-            ) from None
-        message = first["msg"]
-        raise InvalidCampaignError(
-            f"{NAME}: {where} is {first['input']!r}: {message[0].lower()}{message[1:]}"
-        ) from None
+    table = parse_table(f"{NAME}: ", _Table, settings, example=EXAMPLE)
     if space.image_shape is None or len(space.phases) < 2 or len(space.elements) < 2:
         raise InvalidCampaignError(
             f"{NAME}: the space has {len(space.phases)} phases, {len(space.elements)} elements and "

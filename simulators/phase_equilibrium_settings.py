@@ -22,13 +22,14 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from loop.errors import InvalidCampaignError, unknown_name
 from loop.space import DesignSpace
 from simulators.calphad import PRESSURE, Database
+from simulators.setting_tables import parse_table
 from simulators.solution import Solution
-from simulators.solution_settings import explain, load_solution
+from simulators.solution_settings import load_solution
 from simulators.thermodynamics import Equilibrium, equilibrium
 
 NAME = "phase-equilibrium"
@@ -101,12 +102,7 @@ class _OfDatabase:
 
 def parse_settings(settings: Mapping[str, Any], space: DesignSpace) -> Table:
     """Settings for a design space; InvalidCampaignError names what cannot be used."""
-    for key in settings:
-        _check_name("", "key", key, Table.model_fields)
-    try:
-        table = Table.model_validate(dict(settings))
-    except ValidationError as error:
-        raise InvalidCampaignError(f"{NAME}: {explain(error)}") from None
+    table = parse_table(f"{NAME}: ", Table, settings)
     if not space.elements:
         raise InvalidCampaignError(f"{NAME}: the space has no elements; list them in space")
     if len(space.phases) > 1 and space.image_shape is None:

@@ -20,9 +20,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from loop.errors import InvalidCampaignError, InvalidInputError, unknown_name
+from simulators.setting_tables import parse_table
 from simulators.solution import Solution
 
 Terms = dict[str, list[list[float]]]
@@ -44,13 +45,7 @@ def load_solution(given: str | Mapping[str, Any], elements: Sequence[str]) -> So
     """
     where = f"solution {given}: " if isinstance(given, str) else "solution: "
     table = _from_file(Path(given)) if isinstance(given, str) else dict(given)
-    for key in table:
-        if key not in _Parameters.model_fields:
-            raise InvalidCampaignError(where + unknown_name("key", key, _Parameters.model_fields))
-    try:
-        parameters = _Parameters.model_validate(table)
-    except ValidationError as error:
-        raise InvalidCampaignError(where + explain(error)) from None
+    parameters = parse_table(where, _Parameters, table)
     pairs = {name: _pair(name, where) for name in parameters.interactions}
     more = {e for pair in pairs.values() for e in pair} | set(parameters.references)
     extra = sorted(more - set(elements))
@@ -74,16 +69,6 @@ def load_solution(given: str | Mapping[str, Any], elements: Sequence[str]) -> So
         return whole.subset(elements)
     except InvalidInputError as error:
         raise InvalidCampaignError(f"{where}{error}") from None
-
-
-def explain(error: ValidationError) -> str:
-    """The first of pydantic's complaints as one line."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "missing":
-        return f"{where} is missing; give it"
-    message = first["msg"]
-    return f"{where} is {first['input']!r}: {message[0].lower()}{message[1:]}"
 
 
 def _from_file(path: Path) -> dict[str, Any]:

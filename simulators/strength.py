@@ -27,12 +27,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from loop.candidate import Candidate, Outcome
 from loop.errors import InvalidCampaignError, InvalidInputError, unknown_name
 from loop.space import DesignSpace
 from simulators.correlation import mean_chord_length
+from simulators.setting_tables import parse_table
 from simulators.strengthening import (
     ASSUMPTIONS,
     MECHANISMS,
@@ -43,6 +44,10 @@ from simulators.wiring import check_inputs
 
 NAME = "precipitation-strength"
 VERSION = "1"  # raise it when the same candidate would get other values
+EXAMPLE = (
+    "for a nickel superalloy about shear_modulus_GPa = 80, burgers_vector_nm = 0.254, "
+    "apb_energy_J_per_m2 = 0.2"
+)
 STRESS = "precipitation_strengthening_MPa"
 RADIUS = "precipitate_radius_nm"
 SPACING = "precipitate_spacing_nm"
@@ -88,8 +93,6 @@ def create(
 def _parsed(settings: Mapping[str, Any], space: DesignSpace, wired: Collection[str]) -> _Table:
     for name in wired:
         _check_name("wired: ", "input", name, INPUTS)
-    for key in settings:
-        _check_name("", "key", key, _Table.model_fields)
     if (settings.get(SHEAR) is None) != (SHEAR in wired):
         raise InvalidCampaignError(
             f"{NAME}: {SHEAR} is wired and in the settings; keep one of the two"
@@ -97,20 +100,7 @@ def _parsed(settings: Mapping[str, Any], space: DesignSpace, wired: Collection[s
             else f"{NAME}: {SHEAR} is missing; give it (a nickel superalloy: about {SHEAR} = 80) "
             "or wire an output of another simulator to it"
         )
-    try:
-        table = _Table.model_validate(dict(settings))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "missing":
-            raise InvalidCampaignError(
-                f"{NAME}: {where} is missing; give it (for a nickel superalloy about "
-                "shear_modulus_GPa = 80, burgers_vector_nm = 0.254, apb_energy_J_per_m2 = 0.2)"
-            ) from None
-        message = first["msg"]
-        raise InvalidCampaignError(
-            f"{NAME}: {where} is {first['input']!r}: {message[0].lower()}{message[1:]}"
-        ) from None
+    table = parse_table(f"{NAME}: ", _Table, settings, example=EXAMPLE)
     if space.image_shape is None or len(space.phases) < 2:
         raise InvalidCampaignError(
             f"{NAME}: the space has {'one phase' if space.image_shape else 'no images'}; it needs "
