@@ -42,7 +42,7 @@ from generators.training.flow_matching import (
     train_flow,
     train_head,
 )
-from generators.training.rows import drawing_weights, rows_to_encode
+from generators.training.rows import drawing_weights, rows_to_encode, scored_rows
 from loop.candidate import Candidate, Origin, Record
 from loop.errors import InvalidCampaignError, InvalidInputError
 from loop.library import Library
@@ -97,16 +97,8 @@ class JointFlow(Resuming):
         self, records: Sequence[Record], *, rng: np.random.Generator, progress: Progress = silent
     ) -> JointFlow:
         """A new generator trained on records; warm-started from this one where it is trained."""
-        rows = [r for r in records if r.outcome.status == "ok"]
-        if len(rows) < 2:
-            raise InvalidInputError(
-                f"joint-flow got {len(rows)} scored records; expected at least 2 to learn from"
-            )
+        candidates, values = scored_rows(self.name, records, self.properties)
         new = copy.copy(self)
-        candidates = [r.candidate for r in rows]
-        values = np.array(
-            [[r.outcome.values.get(k, np.nan) for k in self.properties] for r in rows]
-        )
         fresh = self.network is None
         if fresh:
             new.code = JointCode.fit(
@@ -158,7 +150,7 @@ class JointFlow(Resuming):
             Rows(torch.cat([states, mirrored]), conditions[kept], weights[kept], plain_states),
             run,
         )
-        new.metrics = {"final_loss": loss, "device": self.device, "rows": len(rows)}
+        new.metrics = {"final_loss": loss, "device": self.device, "rows": len(candidates)}
         if new.head is not None:
             vectors = plain_states[:, new.network.latent_size :]
             new.metrics["head_final_loss"] = train_head(

@@ -27,7 +27,7 @@ from generators.resuming import Resuming
 from generators.settings import with_settings
 from generators.training.checkpoint import torch_generator
 from generators.training.flow_matching import Rows
-from generators.training.rows import drawing_weights, rows_to_encode
+from generators.training.rows import drawing_weights, rows_to_encode, scored_rows
 from generators.training.variational import (
     STAGE,
     JointVAESettings,
@@ -139,16 +139,8 @@ class JointVAE(Resuming):
         The bound and the active units on held-out library designs go to ``figures`` and
         ``progress``. Raises InvalidInputError for fewer than two scored records.
         """
-        rows = [r for r in records if r.outcome.status == "ok"]
-        if len(rows) < 2:
-            raise InvalidInputError(
-                f"vae got {len(rows)} scored records; expected at least 2 to learn from"
-            )
+        candidates, values = scored_rows(self.name, records, self.properties)
         new = copy.copy(self)
-        candidates = [r.candidate for r in rows]
-        values = np.array(
-            [[r.outcome.values.get(k, np.nan) for k in self.properties] for r in rows]
-        )
         fresh = self.network is None
         if fresh:
             new.code = JointCode.fit(

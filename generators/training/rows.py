@@ -1,4 +1,4 @@
-"""Which training rows are drawn how often."""
+"""Rows to learn from, and which of them are drawn how often."""
 
 from __future__ import annotations
 
@@ -7,10 +7,28 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from loop.candidate import Candidate, Record
+from loop.errors import InvalidInputError
 from loop.targets import Targets
 
 FloatArray = NDArray[np.float64]
 NEAREST = 64  # rows remembered as starting points of requests
+
+
+def scored_rows(
+    name: str, records: Sequence[Record], properties: Sequence[str]
+) -> tuple[list[Candidate], FloatArray]:
+    """Candidates of the records that are ok and their properties (n, k), NaN where one is missing.
+
+    ``name``: of the generator that learns from them. Raises InvalidInputError for fewer than two.
+    """
+    rows = [r for r in records if r.outcome.status == "ok"]
+    if len(rows) < 2:
+        raise InvalidInputError(
+            f"{name} got {len(rows)} scored records; expected at least 2 to learn from"
+        )
+    values = np.array([[r.outcome.values.get(k, np.nan) for k in properties] for r in rows])
+    return [r.candidate for r in rows], values
 
 
 def drawing_weights(
