@@ -52,6 +52,7 @@ from loop.space import DesignSpace
 from loop.targets import Targets
 
 FloatArray = NDArray[np.float64]
+TOGETHER = 256  # designs that are denoised at once
 
 
 class JointFlow(Resuming):
@@ -101,16 +102,7 @@ class JointFlow(Resuming):
         new = copy.copy(self)
         fresh = self.network is None
         if fresh:
-            new.code = JointCode.fit(
-                self.space,
-                self.library,
-                candidates,
-                self.settings.vae,
-                device=self.device,
-                rng=rng,
-                progress=progress,
-                keep=self.keep,
-            )
+            new.code = self.make_code(candidates, rng, progress)
             new.property_scale = PropertyScale.fit(values)
             torch.manual_seed(int(rng.integers(2**63)))  # initial weights
             new.network = new.make_network(new.code)
@@ -144,12 +136,8 @@ class JointFlow(Resuming):
         )
         assert new.network is not None
         started = time.monotonic()
-        loss = train_flow(
-            new.network,
-            new.linear,
-            Rows(torch.cat([states, mirrored]), conditions[kept], weights[kept], plain_states),
-            run,
-        )
+        rows = Rows(torch.cat([states, mirrored]), conditions[kept], weights[kept], plain_states)
+        loss = new.train_network(rows, run)
         new.metrics = {"final_loss": loss, "device": self.device, "rows": len(candidates)}
         if new.head is not None:
             vectors = plain_states[:, new.network.latent_size :]
@@ -178,6 +166,26 @@ class JointFlow(Resuming):
         axes = ((1,), (2,), (1, 2))
         states = torch.cat([self.code.with_latents(images.flip(axis), vectors) for axis in axes])
         return states, np.tile(np.arange(len(first)), len(axes))
+
+    def make_code(
+        self, candidates: Sequence[Candidate], rng: np.random.Generator, progress: Progress
+    ) -> JointCode:
+        """The coding of designs, learned once per campaign."""
+        return JointCode.fit(
+            self.space,
+            self.library,
+            candidates,
+            self.settings.vae,
+            device=self.device,
+            rng=rng,
+            progress=progress,
+            keep=self.keep,
+        )
+
+    def train_network(self, rows: Rows, run: RunSettings) -> float:
+        """Train the network in place on coded rows; returns the final loss."""
+        assert self.linear is not None
+        return train_flow(self.trained_network(), self.linear, rows, run)
 
     def make_network(self, code: JointCode) -> JointTransformer:
         """The untrained transformer for states of this coding."""
@@ -241,11 +249,12 @@ class JointFlow(Resuming):
             return []
         source = checkpoint.torch_generator(rng)
         noise = torch.randn(len(requests), network.state_size, generator=source).to(self.device)
-        times = uniform_times(self.settings.sample_steps).to(self.device)
-        states = []
-        for start in range(0, len(requests), 256):
-            rows = slice(start, start + 256)
-            states.append(heun(self.velocity(requests[rows], guidance), noise[rows], times))
+        states = [
+            self.sample(
+                noise[start : start + TOGETHER], requests[start : start + TOGETHER], guidance
+            )
+            for start in range(0, len(requests), TOGETHER)
+        ]
         latent, vectors = self.parts(torch.cat(states))
         images = None
         if self.code.vae is not None and latent is not None:
@@ -258,6 +267,11 @@ class JointFlow(Resuming):
             images, compositions, calls = found.images, found.compositions, found.calls
         origins = self._origins(requests, guidance, calls)
         return self.code.candidates(images, compositions, vectors, origins)
+
+    def sample(self, noise: Tensor, requests: FloatArray, guidance: float) -> Tensor:
+        """States (n, state) that the noise (n, state) becomes under requests (n, k)."""
+        times = uniform_times(self.settings.sample_steps).to(self.device)
+        return heun(self.velocity(requests, guidance), noise, times)
 
     def parts(self, states: Tensor) -> tuple[Tensor | None, Tensor]:
         """(n, state) -> image latents (n, c, h, w), None without images, and vectors (n, v)."""
