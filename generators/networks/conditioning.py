@@ -26,6 +26,13 @@ class FourierFeatures(nn.Module):
         return torch.cat([angle.sin(), angle.cos()], dim=-1)
 
 
+def _projected(module: PropertyEmbedding | PropertyTokens, values: Tensor, mask: Tensor) -> Tensor:
+    """(b, k, d): each property's Fourier features and value by its own matrix; finite if masked."""
+    values = torch.where(mask, values, torch.zeros_like(values))
+    features = torch.cat([module.features(values), values[..., None]], dim=-1)
+    return torch.einsum("bkn,knd->bkd", features, module.weight) + module.bias
+
+
 class PropertyEmbedding(nn.Module):
     """Standardised property values (b, k) with a mask (b, k) to one vector (b, d).
 
@@ -45,9 +52,26 @@ class PropertyEmbedding(nn.Module):
         )
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
-        values = torch.where(mask, values, torch.zeros_like(values))
-        features = torch.cat([self.features(values), values[..., None]], dim=-1)
-        tokens = torch.einsum("bkn,knd->bkd", features, self.weight) + self.bias
-        tokens = torch.where(mask[..., None], tokens, self.null)
+        tokens = torch.where(mask[..., None], _projected(self, values, mask), self.null)
         out: Tensor = self.mix(tokens.flatten(1))
         return out
+
+
+class PropertyTokens(nn.Module):
+    """Standardised property values (b, k) with a mask (b, k) to one token a property: (b, k, d).
+
+    What cross-attention looks at. A masked property is its own learned null token, whatever its
+    value, so that a guided batch has tokens of one shape; the features are those of
+    ``PropertyEmbedding``.
+    """
+
+    def __init__(self, properties: int, width: int) -> None:
+        super().__init__()
+        self.features = FourierFeatures()
+        n = 2 * len(self.features.frequencies) + 1
+        self.weight = nn.Parameter(torch.randn(properties, n, width) / math.sqrt(n))
+        self.bias = nn.Parameter(torch.randn(properties, width) * 0.02)
+        self.null = nn.Parameter(torch.randn(properties, width) * 0.02)
+
+    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
+        return torch.where(mask[..., None], _projected(self, values, mask), self.null)
