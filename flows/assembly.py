@@ -19,7 +19,7 @@ from loop.session import Session
 from loop.summary import LOOP_ARM
 
 VERSIONED = ("spinodal", "torch", "numpy", "botorch", "pymatgen", "prefect")
-CONTROL_GENERATORS = {"random": "library", "mutation": "mutation"}
+CONTROL_GENERATORS = {"random": "library", "mutation": "mutation", "genetic": "genetic"}
 
 
 def run_folder(campaign: Campaign) -> Path:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from loop.candidate import Candidate, Origin, Record
 from loop.composition import project_to_bounds
@@ -13,6 +14,33 @@ from loop.library import Library
 from loop.protocols import Progress, silent
 from loop.space import DesignSpace
 from loop.targets import Targets
+
+FloatArray = NDArray[np.float64]
+
+
+def moved_compositions(
+    x: FloatArray, space: DesignSpace, step: float, rng: np.random.Generator
+) -> FloatArray:
+    """(p, e) compositions after Gaussian steps of a random size, feasible.
+
+    The size is up to ``step`` of the width of the bounds. Elements that are absent stay absent,
+    so that sparse alloys stay sparse.
+    """
+    low, high = space.bound_arrays()
+    size = step * rng.random() * (high - low)
+    moved = x + size * rng.standard_normal(x.shape)
+    return project_to_bounds(moved, low, np.where((x == 0) & (low == 0), 0.0, high))
+
+
+def moved_process(
+    process: Mapping[str, float], space: DesignSpace, step: float, rng: np.random.Generator
+) -> dict[str, float]:
+    """Process variables after Gaussian steps of ``step`` times the width of their limits."""
+    moved = {}
+    for name, (least, most) in space.process.items():
+        value = process[name] + step * (most - least) * rng.standard_normal()
+        moved[name] = float(np.clip(value, least, most))
+    return moved
 
 
 class LibraryDraw:
@@ -96,22 +124,14 @@ class Mutation:
         image = other.microstructure if rng.random() < self.swap else first.microstructure
         x = first.phase_compositions
         if x is not None and second.phase_compositions is not None:
-            low, high = self.space.bound_arrays()
             crossed = rng.random((len(x), 1)) < self.cross
             x = np.where(crossed, second.phase_compositions, x)
-            size = self.step * rng.random() * (high - low)
-            moved = x + size * rng.standard_normal(x.shape)
-            # Elements that a parent lacks stay absent, so that sparse alloys stay sparse.
-            x = project_to_bounds(moved, low, np.where((x == 0) & (low == 0), 0.0, high))
-        process = {}
-        for name, (least, most) in self.space.process.items():
-            value = first.process[name] + self.step * (most - least) * rng.standard_normal()
-            process[name] = float(np.clip(value, least, most))
+            x = moved_compositions(x, self.space, self.step, rng)
         return Candidate(
             phases=self.space.phases,
             elements=self.space.elements,
             microstructure=image,
             phase_compositions=x,
-            process=process,
+            process=moved_process(first.process, self.space, self.step, rng),
             origin=Origin(self.name, None, {"parent": first.id}),
         )

@@ -69,7 +69,9 @@ BudgetOption = Annotated[
 ]
 ArmsOption = Annotated[
     str | None,
-    typer.Option("--arms", metavar="A,B", help="Arms to run: loop, and of random, mutation."),
+    typer.Option(
+        "--arms", metavar="A,B", help="Arms to run: loop, and of random, mutation, genetic."
+    ),
 ]
 PlainOption = Annotated[
     bool,

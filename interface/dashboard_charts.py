@@ -17,7 +17,12 @@ from interface.pictures import MET, arm_colour
 from interface.views import arm_series
 from loop.targets import Target
 
-SYMBOLS: Mapping[str, str] = {"loop": "circle", "random": "rect", "mutation": "triangle"}
+SYMBOLS: Mapping[str, str] = {
+    "loop": "circle",
+    "random": "rect",
+    "mutation": "triangle",
+    "genetic": "diamond",
+}
 _AXIS = "#52606D"
 _GRID = "#E6EAEE"
 ROUND_PANELS = (

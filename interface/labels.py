@@ -57,6 +57,7 @@ _ARMS: Mapping[str, str] = {
     "loop": "generative loop",
     "random": "random library",
     "mutation": "mutation + GP",
+    "genetic": "genetic + GP",
     "seed": "seed designs",
 }
 SIGNIFICANT = 4

@@ -66,7 +66,9 @@ class CampaignInfo(_Model):
 class RoundInfo(_Model):
     """One arm in one round, counted from the evaluations, so also while it still runs."""
 
-    arm: str = Field(description="loop; random and mutation are its controls; seed is round 0")
+    arm: str = Field(
+        description="loop; random, mutation and genetic are its controls; seed is round 0"
+    )
     round: int
     planned: int
     evaluated: int

@@ -43,7 +43,7 @@ STYLE: Mapping[str, Any] = {
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
 }
-MARKERS = {"loop": "o", "random": "s", "mutation": "^", "seed": "D"}
+MARKERS = {"loop": "o", "random": "s", "mutation": "^", "genetic": "v", "seed": "D"}
 
 
 @contextmanager

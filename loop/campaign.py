@@ -95,7 +95,7 @@ class LoopSection(_Section):
     library: int = Field(default=8000, ge=16)  # unscored designs that carry predictions
     pool: int = Field(default=1200, ge=1)  # proposals a round from which the batch is picked
     guidance: tuple[Guidance, ...] = Field(default=(1.0, 2.0), min_length=1)
-    control_arms: tuple[Literal["random", "mutation"], ...] = ("random", "mutation")
+    control_arms: tuple[Literal["random", "mutation", "genetic"], ...] = ("random", "mutation")
     diversity: float = Field(default=1.0, ge=0.0, allow_inf_nan=False)
     stop_hits: int | None = Field(default=None, ge=1)
     stagnation_rounds: int | None = Field(default=None, ge=1)

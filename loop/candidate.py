@@ -272,7 +272,7 @@ class Outcome:
 class Record:
     """One evaluation: candidate, who evaluated it, when in the campaign, and the outcome.
 
-    ``arm``: which strategy asked for it (``"loop"``, ``"random"``, ``"mutation"``, ``"seed"``).
+    ``arm``: which strategy asked for it (``"loop"``, ``"seed"``, or a control: ``"random"``).
     ``fidelity``: ``predicted`` (a surrogate's, never stored), ``simulated``, ``measured``, or
     ``mixed`` where some of its values are simulated and some measured.
     """
