@@ -13,6 +13,7 @@ from torch import Tensor
 
 from generators.coding import JointCode
 from generators.joint import CompositionCode, Standardiser
+from generators.pixels import PixelCode
 from generators.vae import ImageVAE, VAESettings
 from loop.features import ImageFeatures
 from loop.space import DesignSpace
@@ -54,18 +55,24 @@ def restore_code(
     *,
     lag: int | None,
     device: str,
+    vector_scale: float = 1.0,
 ) -> JointCode:
     """The coding of ``code_tensors``; ``lag``: of its features, None without any."""
     phases = len(space.phases)
     compositions, process, features = (
         part_of(tensors, name) for name in ("code", "process", "features")
     )
-    has_images = "vae_mean" in tensors
+    vae: ImageVAE | PixelCode | None = None
+    if "vae_mean" in tensors:
+        vae = ImageVAE.restore(tensors, settings, phases, device)
+    elif "pixel_mean" in tensors:
+        vae = PixelCode.restore(tensors, phases, device)
     return JointCode(
         space=space,
-        vae=ImageVAE.restore(tensors, settings, phases, device) if has_images else None,
+        vae=vae,
         compositions=CompositionCode(**compositions) if compositions else None,
         process=Standardiser(**process) if process else None,
         features=ImageFeatures(phases, lag, **features) if features and lag is not None else None,
         feature_scale=Standardiser(**part_of(tensors, "context")) if features else None,
+        vector_scale=vector_scale,
     )

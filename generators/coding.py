@@ -17,6 +17,8 @@ from generators.joint import (
     stack_images,
     stack_process,
 )
+from generators.pixels import PixelCode
+from generators.training.precision import TrainingSettings
 from generators.training.resume import TrainingState
 from generators.vae import ImageVAE, VAESettings
 from loop.candidate import Candidate, Origin
@@ -31,14 +33,20 @@ SCALE_IMAGES = 4096  # images whose features set the scale of the features
 
 @dataclass(frozen=True)
 class JointCode:
-    """What is learned of the coding itself, once per campaign; a part without data is None."""
+    """What is learned of the coding itself, once per campaign; a part without data is None.
+
+    ``vae``: of the images, to a latent or as their pixels. ``vector_scale``: standard deviation of
+    the coded vectors, of the image it is 1: noised together with the image, the vectors have so
+    many times its ratio of signal to noise (Chen 2023, arXiv:2301.10972, section 2.2).
+    """
 
     space: DesignSpace
-    vae: ImageVAE | None
+    vae: ImageVAE | PixelCode | None
     compositions: CompositionCode | None
     process: Standardiser | None
     features: ImageFeatures | None
     feature_scale: Standardiser | None
+    vector_scale: float = 1.0
 
     @staticmethod
     def fit(
@@ -51,13 +59,27 @@ class JointCode:
         rng: np.random.Generator,
         progress: Progress,
         keep: TrainingState | None = None,
+        training: TrainingSettings | None = None,
+        pixels: bool = False,
+        vector_scale: float = 1.0,
     ) -> JointCode:
-        """Autoencoder from the library, scales from the candidates."""
+        """Autoencoder from the library, or its ``pixels``, scales from the candidates."""
         known = list(candidates)
-        vae = compositions = process = features = feature_scale = None
+        vae: ImageVAE | PixelCode | None = None
+        compositions = process = features = feature_scale = None
         if space.image_shape is not None:
-            vae = ImageVAE.fit(
-                library, settings, device=device, rng=rng, progress=progress, keep=keep
+            vae = (
+                PixelCode.fit(library, device=device, rng=rng)
+                if pixels
+                else ImageVAE.fit(
+                    library,
+                    settings,
+                    device=device,
+                    rng=rng,
+                    progress=progress,
+                    keep=keep,
+                    training=training,
+                )
             )
             if len(space.phases) > 1:
                 images = library.patches(SCALE_IMAGES, rng=rng)
@@ -68,7 +90,7 @@ class JointCode:
             compositions = CompositionCode.fit(stack_compositions(known), low)
         if space.process:
             process = Standardiser.fit(stack_process(known, tuple(space.process)))
-        return JointCode(space, vae, compositions, process, features, feature_scale)
+        return JointCode(space, vae, compositions, process, features, feature_scale, vector_scale)
 
     @property
     def latent_shape(self) -> tuple[int, int, int] | None:
@@ -76,8 +98,7 @@ class JointCode:
         if self.vae is None or self.space.image_shape is None:
             return None
         h, w = self.space.image_shape
-        f = self.vae.network.factor
-        return self.vae.settings.latent_channels, h // f, w // f
+        return self.vae.channels, h // self.vae.factor, w // self.vae.factor
 
     @property
     def vector_sizes(self) -> tuple[int, ...]:
@@ -107,7 +128,7 @@ class JointCode:
         if self.process is not None:
             process = stack_process(candidates, tuple(self.space.process))
             parts.append(torch.from_numpy(self.process.forward(process)).float())
-        return torch.cat(parts, dim=1)
+        return self.vector_scale * torch.cat(parts, dim=1)
 
     def context(self, candidates: list[Candidate]) -> Tensor:
         """(n, f) standardised features of the candidates' images; f is 0 without images."""
@@ -126,9 +147,13 @@ class JointCode:
         """(n, p, e) feasible compositions of coded vectors (n, v); None where there are none."""
         if self.compositions is None:
             return None
-        parts = vectors.split(list(self.vector_sizes), dim=1)
+        parts = self._split(vectors)
         coded = torch.stack(parts[: len(self.space.phases)], dim=1).cpu().double().numpy()
         return self.compositions.decode(coded, self.space)
+
+    def _split(self, vectors: Tensor) -> tuple[Tensor, ...]:
+        """(n, v) -> one (n, size) each of unit scale."""
+        return (vectors / self.vector_scale).split(list(self.vector_sizes), dim=1)
 
     def candidates(
         self,
@@ -139,7 +164,7 @@ class JointCode:
     ) -> list[Candidate]:
         """Designs of images (n, h, w), compositions (n, p, e) and the process in vectors (n, v)."""
         space = self.space
-        parts = vectors.split(list(self.vector_sizes), dim=1)
+        parts = self._split(vectors)
         process: FloatArray | None = None
         if self.process is not None:
             raw = self.process.inverse(parts[-1].cpu().double().numpy())

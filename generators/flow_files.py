@@ -1,10 +1,12 @@
-"""Checkpoints of the joint flow: what is kept, and how a generator is rebuilt from it."""
+"""Checkpoints of the joint flow and diffusion: what is kept, and how one is rebuilt from it."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,12 +14,23 @@ import torch
 from generators.code_files import arrays_of, code_tensors, part_of, restore_code
 from generators.dynamics.gaussian import GaussianVelocity
 from generators.flow import JointFlow
+from generators.sketch import Sketch
 from generators.training import checkpoint
-from generators.training.card import load_weights, settings_from
+from generators.training.card import expect, load_weights, settings_from
+from generators.training.denoising import DiffusionSettings, check_diffusion
 from generators.vae import VAESettings
+from loop.errors import InvalidInputError
 from loop.scaling import PropertyScale
 
+# What the weights are of; of files from before there was a choice, what there was.
 SIZES = ("width", "depth", "heads", "channels", "head_width", "head_depth")
+CHOICES: Mapping[str, Any] = {
+    "network": "dit",
+    "space": "latent",
+    "vector_shift": 1.0,
+    "attend": False,
+}
+OF_DIFFUSION = ("process", "prediction")
 LINEAR = ("mean", "axes", "variance", "rest")
 
 
@@ -27,6 +40,8 @@ def save_flow(flow: JointFlow, folder: Path) -> tuple[str, Path]:
     tensors = {f"flow.{k}": v for k, v in network.state_dict().items()}
     if flow.head is not None:
         tensors |= {f"head.{k}": v for k, v in flow.head.state_dict().items()}
+    if flow.sketch is not None:
+        tensors |= flow.sketch.tensors()
     code, linear = flow.code, flow.linear
     assert code is not None
     assert linear is not None
@@ -59,10 +74,27 @@ def load_flow(flow: JointFlow, path: Path) -> JointFlow:
     vae_settings = settings_from(VAESettings, settings.pop("vae"), path)
     new = copy.copy(flow)
     # Sizes come from the file, training lengths from the campaign.
-    sizes = {k: settings[k] for k in SIZES}
-    new.settings = replace(flow.settings, **sizes, vae=vae_settings)
-
-    new.code = restore_code(tensors, flow.space, vae_settings, lag=card["lag"], device=flow.device)
+    names = (*SIZES, *(k for k in OF_DIFFUSION if hasattr(flow.settings, k)))
+    if missing := sorted(set(names) - set(settings)):
+        raise InvalidInputError(
+            f"checkpoint {path.name} does not say its {', '.join(missing)}; use the version of "
+            "spinodal that wrote it, or train anew"
+        )
+    sizes = {k: settings[k] for k in names} | {k: settings.get(k, v) for k, v in CHOICES.items()}
+    kept = settings.get("sketch", {})  # files from before there was one have none
+    sketch = replace(flow.settings.sketch, **{k: kept[k] for k in ("width", "depth") if k in kept})
+    new.settings = replace(flow.settings, **sizes, vae=vae_settings, sketch=sketch)
+    if isinstance(new.settings, DiffusionSettings):
+        check_diffusion(new.settings)
+    new.code = restore_code(
+        tensors,
+        flow.space,
+        vae_settings,
+        lag=card["lag"],
+        device=flow.device,
+        vector_scale=new.settings.vector_shift,
+    )
+    expect(card, path, latent_shape=new.code.latent_shape)
     new.property_scale = PropertyScale(**part_of(tensors, "property"))
     new.linear = GaussianVelocity(**{k: tensors[f"linear.{k}"] for k in LINEAR})
     new.network = new.make_network(new.code)
@@ -71,5 +103,6 @@ def load_flow(flow: JointFlow, path: Path) -> JointFlow:
         if network is not None:
             load_weights(network, tensors, name, path)
             network.eval()
+    new.sketch = Sketch.restore(tensors, len(flow.properties), sketch, path, flow.device)
     new.near = tensors["near"].numpy()
     return new

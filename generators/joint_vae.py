@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from generators.coding import JointCode
+from generators.joint import stack_images
 from generators.networks.autoencoder import Autoencoder
 from generators.networks.vector_vae import PrincipalComponents, VectorVAE
 from generators.requests import draw_requests
@@ -27,7 +28,9 @@ from generators.resuming import Resuming
 from generators.settings import with_settings
 from generators.training.checkpoint import torch_generator
 from generators.training.flow_matching import Rows
+from generators.training.pictures import Pictures
 from generators.training.rows import drawing_weights, rows_to_encode, scored_rows
+from generators.training.shown import pictures_of
 from generators.training.variational import (
     STAGE,
     JointVAESettings,
@@ -46,6 +49,7 @@ from loop.space import DesignSpace
 from loop.targets import Targets
 
 FloatArray = NDArray[np.float64]
+SHOWN = 16  # designs a picture
 HELD_OUT = 256  # designs on which the bound is reported
 
 PRESETS: Mapping[str, JointVAESettings] = {
@@ -152,6 +156,7 @@ class JointVAE(Resuming):
                 rng=rng,
                 progress=progress,
                 keep=self.keep,
+                training=self.settings.training,
             )
             new.property_scale = PropertyScale.fit(values)
         assert new.code is not None
@@ -180,6 +185,7 @@ class JointVAE(Resuming):
             rng=rng,
             progress=progress,
             keep=self.keep,
+            pictures=new.pictures(),
         )
         train_vae(new.network, Rows(states, conditions[kept], weights[kept], plain), run)
         held_out = new.code.states(self._held_out(rng)).to(self.device)
@@ -187,6 +193,18 @@ class JointVAE(Resuming):
         steps = self.settings.first_steps if fresh else self.settings.retrain_steps
         progress(STAGE, steps, steps, **new.figures)
         return new
+
+    def pictures(self) -> Pictures | None:
+        """Of the images that the prior makes while it is trained, where they are wanted."""
+        if self.space.image_shape is None:
+            return None
+        free = np.full((SHOWN, len(self.properties)), np.nan)
+
+        def draw() -> NDArray[Any]:
+            found = self.generate(free, guidance=0.0, rng=np.random.default_rng(0))
+            return stack_images(found).numpy()
+
+        return pictures_of(draw, self.settings.training, self.keep)
 
     def _held_out(self, rng: np.random.Generator) -> list[Candidate]:
         """Designs of the validation split where there is one."""

@@ -9,12 +9,16 @@ from typing import Any
 import torch
 
 from generators.baseline import LibraryDraw, Mutation
+from generators.diffusion import JointDiffusion
 from generators.flow import JointFlow
+from generators.gan import JointGAN, joint_gan_settings
+from generators.genetic import Genetic, GeneticSettings
+from generators.joint_settings import DIFFUSION_PRESETS, joint_settings
+from generators.joint_settings import PRESETS as PRESETS
 from generators.joint_vae import JointVAE, joint_vae_settings
 from generators.random_field import RandomField
 from generators.settings import with_settings
 from generators.training.flow_matching import FlowSettings
-from generators.vae import VAESettings
 from loop.errors import InvalidCampaignError, SpinodalError, unknown_name
 from loop.library import Library
 from loop.protocols import Differentiable, Generator, Simulator
@@ -23,86 +27,11 @@ from loop.targets import Targets
 
 GROUP = "spinodal.generators"
 
-PRESETS: Mapping[str, FlowSettings] = {
-    # Seconds, for tests: everything is there and nothing is good.
-    "tiny": FlowSettings(
-        width=32,
-        depth=2,
-        heads=2,
-        channels=8,
-        first_steps=30,
-        retrain_steps=10,
-        batch=32,
-        plain_rows=256,
-        sample_steps=4,
-        head_width=32,
-        head_depth=2,
-        head_batch=64,
-        head_first_steps=40,
-        head_retrain_steps=15,
-        head_sample_steps=6,
-        vae=VAESettings(latent_channels=4, width=8, steps=20, batch=16, images=256),
-    ),
-    # Minutes on two cores.
-    "cpu": FlowSettings(),
-    # Larger network and longer training where one GPU is at hand.
-    "gpu": FlowSettings(
-        width=384,
-        depth=10,
-        heads=6,
-        channels=128,
-        first_steps=20000,
-        retrain_steps=4000,
-        batch=512,
-        learning_rate=6e-4,
-        retrain_rate=3e-4,
-        sample_steps=25,
-        image_rows=65536,
-        plain_rows=16384,
-        head_width=512,
-        head_depth=6,
-        head_batch=2048,
-        head_rate=1e-3,
-        head_first_steps=20000,
-        head_retrain_steps=4000,
-        head_sample_steps=40,
-        vae=VAESettings(
-            latent_channels=8, width=48, learning_rate=1e-3, steps=6000, batch=256, images=65536
-        ),
-    ),
-}
-
 Factory = Callable[..., Generator]
 
 
-def _flow_settings(preset: str, settings: Mapping[str, Any]) -> FlowSettings:
-    if preset not in PRESETS:
-        raise InvalidCampaignError("generator: " + unknown_name("preset", preset, PRESETS))
-    found = with_settings("generator.settings", PRESETS[preset], settings)
-    if found.width % found.heads:
-        raise InvalidCampaignError(
-            f"generator.settings: width is {found.width} and heads is {found.heads}; "
-            "expected a width that is a multiple of heads"
-        )
-    if found.vae.width % 8:
-        raise InvalidCampaignError(
-            f"generator.settings.vae: width is {found.vae.width}; expected a multiple of 8"
-        )
-    return found
-
-
-def _joint_flow(
-    *,
-    space: DesignSpace,
-    library: Library,
-    targets: Targets,
-    properties: Sequence[str],
-    settings: Mapping[str, Any],
-    preset: str,
-    device: str,
-    simulators: Sequence[Simulator],
-) -> Generator:
-    given = dict(settings)
+def _guiding(given: dict[str, Any], simulators: Sequence[Simulator]) -> Sequence[Differentiable]:
+    """The simulators that guide proposals; takes ``simulator_guidance`` out of the settings."""
     guided = given.pop("simulator_guidance", False)
     if not isinstance(guided, bool):
         raise InvalidCampaignError(
@@ -115,8 +44,27 @@ def _joint_flow(
             f"derivatives ({', '.join(s.name for s in simulators) or 'there are none'}); turn it "
             "off or use composite-chain"
         )
-    flow = _flow_settings(preset, given)
-    return JointFlow(space, library, targets, properties, flow, device, models)
+    return models
+
+
+def _joint(kind: type[JointFlow], presets: Mapping[str, FlowSettings]) -> Factory:
+    def make(
+        *,
+        space: DesignSpace,
+        library: Library,
+        targets: Targets,
+        properties: Sequence[str],
+        settings: Mapping[str, Any],
+        preset: str,
+        device: str,
+        simulators: Sequence[Simulator],
+    ) -> Generator:
+        given = dict(settings)
+        models = _guiding(given, simulators)
+        own = joint_settings(presets, preset, given, space)
+        return kind(space, library, targets, properties, own, device, models)
+
+    return make
 
 
 def _vae(
@@ -170,8 +118,38 @@ def _no_settings(name: str, settings: Mapping[str, Any]) -> None:
         )
 
 
+def _gan(
+    *,
+    space: DesignSpace,
+    library: Library,
+    targets: Targets,
+    properties: Sequence[str],
+    settings: Mapping[str, Any],
+    preset: str,
+    device: str,
+    **_: Any,
+) -> Generator:
+    own = joint_gan_settings(preset, settings)
+    return JointGAN(space, library, targets, properties, own, device)
+
+
+def _genetic(
+    *,
+    space: DesignSpace,
+    library: Library,
+    targets: Targets,
+    settings: Mapping[str, Any],
+    **_: Any,
+) -> Generator:
+    own = with_settings("generator.settings", GeneticSettings(), settings)
+    return Genetic(space, library, targets, own)
+
+
 BUILT_IN: Mapping[str, Factory] = {
-    "joint-flow": _joint_flow,
+    "diffusion": _joint(JointDiffusion, DIFFUSION_PRESETS),
+    "gan": _gan,
+    "genetic": _genetic,
+    "joint-flow": _joint(JointFlow, PRESETS),
     "library": _library,
     "mutation": _mutation,
     "random-field": _random_field,

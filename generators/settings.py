@@ -16,8 +16,8 @@ def with_settings(where: str, base: Settings, given: Mapping[str, Any]) -> Setti
     """The dataclass ``base`` with the values ``given``, tables within tables for nested ones.
 
     The kind of a value follows from the one it replaces: whole numbers are > 0, others >= 0;
-    words are among the field's ``choices`` (its metadata). Raises InvalidCampaignError that names
-    ``where`` the key stands.
+    words are among the field's ``choices`` (its metadata); true or false may replace None, which
+    leaves it to the program. Raises InvalidCampaignError that names ``where`` the key stands.
     """
     known = {field.name: field for field in fields(base)}  # type: ignore[arg-type]
     changed: dict[str, Any] = {}
@@ -40,10 +40,10 @@ def with_settings(where: str, base: Settings, given: Mapping[str, Any]) -> Setti
 def _expected(old: Any, value: Any, choices: tuple[str, ...]) -> str:
     """What should have come instead of ``value``; empty when it is good."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if isinstance(old, bool):
-        good, expected = isinstance(value, bool), "true or false"
-    elif isinstance(old, str):
+    if choices:
         good, expected = value in choices, " or ".join(choices)
+    elif old is None or isinstance(old, bool):
+        good, expected = isinstance(value, bool), "true or false"
     elif isinstance(old, int):
         good, expected = number and isinstance(value, int) and value > 0, "a whole number > 0"
     else:

@@ -24,7 +24,9 @@ from generators.training.autoencoding import AutoencoderLoss
 from generators.training.checkpoint import torch_generator
 from generators.training.loop import Schedule, train
 from generators.training.losses import active_units, check_images, check_training_images
+from generators.training.precision import TrainingSettings
 from generators.training.resume import TrainingState
+from generators.training.shown import pictures_of
 from loop.errors import InvalidInputError
 from loop.library import Library
 from loop.protocols import Progress, silent
@@ -32,6 +34,7 @@ from loop.scaling import PropertyScale
 
 FloatArray = NDArray[np.float64]
 CHUNK = 256  # images of 64 x 64 coded at a time, larger ones in proportion fewer
+SHOWN = 8  # images whose reconstructions are drawn during training
 CHUNK_PIXELS = CHUNK * 64 * 64
 
 
@@ -102,6 +105,16 @@ class ImageVAE:
     def device(self) -> torch.device:
         return self.mean.device
 
+    @property
+    def channels(self) -> int:
+        """Of the latent."""
+        return self.settings.latent_channels
+
+    @property
+    def factor(self) -> int:
+        """Pixels a side of one number of the latent."""
+        return self.network.factor
+
     @staticmethod
     def fit(
         library: Library,
@@ -111,12 +124,20 @@ class ImageVAE:
         rng: np.random.Generator,
         progress: Progress = silent,
         keep: TrainingState | None = None,
+        training: TrainingSettings | None = None,
     ) -> ImageVAE:
         """Train on random crops of the library's training images; see ``fit_images``."""
         phases = len(library.space.phases)
         images = torch.from_numpy(library.patches(settings.images, rng=rng))
         return ImageVAE.fit_images(
-            images, settings, phases=phases, device=device, rng=rng, progress=progress, keep=keep
+            images,
+            settings,
+            phases=phases,
+            device=device,
+            rng=rng,
+            progress=progress,
+            keep=keep,
+            training=training,
         )
 
     @staticmethod
@@ -130,12 +151,14 @@ class ImageVAE:
         properties: FloatArray | None = None,
         progress: Progress = silent,
         keep: TrainingState | None = None,
+        training: TrainingSettings | None = None,
     ) -> ImageVAE:
         """Train on images (n, h, w): labels below ``phases``, or grey values in [0, 1] for None.
 
         ``properties`` (n, k), NaN unknown, make it conditional; random subsets of them are shown,
         so that any subset can be given later. Sides are multiples of 8. ``keep``: where the state
-        is kept from which a killed training goes on.
+        is kept from which a killed training goes on; ``training``: how often images and what
+        becomes of them are drawn. Products are in bfloat16 on every device.
         Raises InvalidInputError for images that are fewer than a batch, all constant, of another
         size or with other values; TrainingError when the loss is not finite.
         """
@@ -173,6 +196,11 @@ class ImageVAE:
                 shown = torch.rand(b, k, generator=draws) < torch.rand(b, 1, generator=draws)
                 yield *batch, values[rows.to(device)], known[rows.to(device)] & shown.to(device)
 
+        def reconstructions() -> NDArray[Any]:
+            given = None if properties is None else properties[:SHOWN]
+            back = vae.decode(vae.encode(images[:SHOWN], given), given)
+            return np.concatenate([images[:SHOWN].numpy().astype(back.dtype), back])
+
         loss = AutoencoderLoss(network, settings, noise)
         schedule = Schedule(settings.steps, settings.learning_rate, ema=0.99)
         train(
@@ -184,6 +212,7 @@ class ImageVAE:
             progress=progress,
             streams=(draws, noise),
             keep=keep,
+            pictures=pictures_of(reconstructions, training or TrainingSettings(), keep),
         )
         vae.figures = loss.figures
         first = slice(0, min(len(images), 2048))
@@ -323,15 +352,23 @@ class ImageVAE:
     def restore(
         tensors: dict[str, Tensor], settings: VAESettings, phases: int | None, device: str
     ) -> ImageVAE:
-        """Rebuild from ``tensors`` as written by ``tensors()``."""
+        """Rebuild from ``tensors`` as written by ``tensors()``.
+
+        Raises InvalidInputError when the weights are not of these settings.
+        """
         scale = None
         if "vae_scale_mean" in tensors:
             parts = {k: tensors[f"vae_scale_{k}"].cpu().numpy() for k in ("log", "mean", "std")}
             scale = PropertyScale(**parts)
         network = _network(phases, settings, 0 if scale is None else len(scale.mean))
-        network.load_state_dict(
-            {k.removeprefix("vae."): v for k, v in tensors.items() if k.startswith("vae.")}
-        )
+        weights = {k.removeprefix("vae."): v for k, v in tensors.items() if k.startswith("vae.")}
+        try:
+            network.load_state_dict(weights)
+        except RuntimeError as error:
+            raise InvalidInputError(
+                "the weights are of another autoencoder than its settings describe: "
+                + " ".join(str(error).split())[:200]
+            ) from None
         network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         network.eval()
         mean, std = tensors["vae_mean"].to(device), tensors["vae_std"].to(device)

@@ -14,7 +14,13 @@ import math
 import torch
 from torch import Tensor
 
-from generators import verification_dynamics, verification_vae
+from generators import (
+    verification_adapters,
+    verification_baselines,
+    verification_dynamics,
+    verification_students,
+    verification_vae,
+)
 from generators.dynamics.flow import Velocity, classifier_free
 from generators.dynamics.gaussian import GaussianVelocity
 from generators.dynamics.samplers import euler, heun, uniform_times
@@ -125,4 +131,12 @@ def cases() -> list[Case]:
                 "Ho & Salimans 2022, equal variances",
             )
         )
-    return found + verification_dynamics.cases() + verification_vae.cases()
+    for room in (
+        verification_dynamics,
+        verification_vae,
+        verification_adapters,
+        verification_students,
+        verification_baselines,
+    ):
+        found += room.cases()
+    return found

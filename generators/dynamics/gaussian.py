@@ -50,7 +50,8 @@ class GaussianVelocity:
         mean = x.mean(0)
         _, singular, axes = torch.linalg.svd(x - mean, full_matrices=False)
         variance = singular.square() / m
-        r = min(rank, len(variance))
+        # Of rows fewer than coordinates only the first directions are known well enough.
+        r = min(rank, len(variance) if m > n else max(1, m // 4))
         rest = variance[r:].sum() / (n - r) if n > r else variance.new_zeros(())
         variance, rest = variance[:r].clamp_min(LEAST), rest.clamp_min(LEAST).reshape(1)
         parts = mean, axes[:r].T.contiguous(), variance, rest

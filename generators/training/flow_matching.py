@@ -15,11 +15,13 @@ from torch import Tensor
 
 from generators.dynamics.flow import interpolate, logit_normal_times, target_velocity
 from generators.dynamics.gaussian import GaussianVelocity
-from generators.networks.dit import JointTransformer
+from generators.morphology import SketchSettings
+from generators.networks.joint import JointNetwork
 from generators.networks.mlp import VectorFlow
 from generators.training.checkpoint import torch_generator
 from generators.training.loop import Schedule, train
-from generators.training.precision import Computation
+from generators.training.pictures import Pictures
+from generators.training.precision import TrainingSettings
 from generators.training.resume import TrainingState
 from generators.vae import VAESettings
 from loop.protocols import Progress
@@ -30,8 +32,19 @@ HEAD_TIME_MEAN = 0.8  # later than the middle: that is where properties get exac
 
 @dataclass(frozen=True, slots=True)
 class FlowSettings:
-    """Sizes and training lengths; see ``PRESETS`` in the registry."""
+    """Sizes and training lengths; see ``PRESETS`` in the registry.
 
+    ``network``: a transformer ("dit") or, where there are images, a U-Net ("unet"). ``space``: of
+    the images, "latent" of an autoencoder or "pixel". ``vector_shift`` k: compositions and process
+    have k times the image's ratio of signal to noise amplitude, as if their time were
+    k t/(1 + (k - 1) t); above 1 they are decided before the image. ``attend``: the network also
+    looks at a token of each property (cross-attention).
+    """
+
+    network: str = field(default="dit", metadata={"choices": ("dit", "unet")})
+    space: str = field(default="latent", metadata={"choices": ("latent", "pixel")})
+    vector_shift: float = 1.0
+    attend: bool = False
     width: int = 96
     depth: int = 3
     heads: int = 4
@@ -52,13 +65,15 @@ class FlowSettings:
     head_depth: int = 4
     head_batch: int = 512
     head_rate: float = 6e-3
-    head_first_steps: int = 1200
-    head_retrain_steps: int = 250
+    head_first_steps: int = 1700
+    head_retrain_steps: int = 350
     head_sample_steps: int = 20
+    sketch: SketchSettings = field(default_factory=SketchSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
     vae: VAESettings = field(default_factory=VAESettings)
 
 
-def dimension_weights(network: JointTransformer, vector_weight: float) -> Tensor:
+def dimension_weights(network: JointNetwork, vector_weight: float) -> Tensor:
     """(state,) loss weights: the image latent counts 1 in all, the vectors ``vector_weight``.
 
     A plain mean would leave the few composition coordinates next to nothing beside the latent.
@@ -102,6 +117,7 @@ class RunSettings:
     """``asked`` (k,): the properties with targets; ``fresh``: not trained before.
 
     ``keep``: where the states are kept from which a killed training goes on; None: nowhere.
+    ``pictures``: samples that are drawn along the way.
     """
 
     asked: Sequence[bool]
@@ -111,9 +127,10 @@ class RunSettings:
     rng: np.random.Generator
     progress: Progress
     keep: TrainingState | None = None
+    pictures: Pictures | None = None
 
 
-class _Draws:
+class Draws:
     """Batches of indices, conditions and masks; conditioned rows first, plain rows after."""
 
     def __init__(self, rows: Rows, run: RunSettings, batch: int) -> None:
@@ -136,12 +153,20 @@ class _Draws:
         return rows, plain, torch.cat([self.values[rows], none]), torch.cat([mask, none.bool()])
 
 
+def schedule_of(run: RunSettings) -> Schedule:
+    """Of the network over the joint state."""
+    s = run.settings
+    if run.fresh:
+        return Schedule(s.first_steps, s.learning_rate, ema=0.998)
+    return Schedule(s.retrain_steps, s.retrain_rate, warmup=20, ema=0.99)
+
+
 def train_flow(
-    network: JointTransformer, linear: GaussianVelocity, rows: Rows, run: RunSettings
+    network: JointNetwork, linear: GaussianVelocity, rows: Rows, run: RunSettings
 ) -> float:
     """Train in place what the linear part of the velocity leaves over. Returns the final loss."""
     settings = run.settings
-    draw = _Draws(rows, run, settings.batch)
+    draw = Draws(rows, run, settings.batch)
     scale = dimension_weights(network, settings.vector_weight).to(run.device)
     linear = linear.to(run.device)
 
@@ -160,21 +185,17 @@ def train_flow(
             rest = target_velocity(data, noise) - linear(x, t)
         return ((network(x, t, y, mask) - rest).square() * scale).sum(1).mean()
 
-    schedule = (
-        Schedule(settings.first_steps, settings.learning_rate, ema=0.998)
-        if run.fresh
-        else Schedule(settings.retrain_steps, settings.retrain_rate, warmup=20, ema=0.99)
-    )
     return train(
         network,
         loss,
         batches(),
-        schedule,
+        schedule_of(run),
         stage="joint flow",
         progress=run.progress,
-        how=Computation.suited(run.device),
+        how=settings.training.computation(run.device),
         streams=(draw.generator,),
         keep=run.keep,
+        pictures=run.pictures,
     )
 
 
@@ -187,7 +208,7 @@ def train_head(
     Returns the final loss.
     """
     settings = run.settings
-    draw = _Draws(rows, run, settings.head_batch)
+    draw = Draws(rows, run, settings.head_batch)
 
     def batches() -> Iterator[tuple[Tensor, ...]]:
         b = settings.head_batch

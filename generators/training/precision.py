@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -70,6 +70,32 @@ class Computation:
     def scaler(self, device: torch.device) -> torch.amp.GradScaler:
         """Keeps small gradients above fp16's least number; passes them through otherwise."""
         return torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSettings:
+    """How networks are trained; what is left at None is what suits the device.
+
+    ``precision``: "float32", "bf16" or "fp16"; ``compile``: by torch.compile, worth its minute in
+    long trainings on a GPU; ``channels_last``: layout of convolution weights; ``pictures``: samples
+    are drawn every so many steps, 0: none.
+    """
+
+    precision: str | None = field(default=None, metadata={"choices": tuple(FORMATS)})
+    compile: bool = False
+    channels_last: bool | None = None
+    pictures: int = 0
+
+    def computation(self, device: str | None) -> Computation:
+        """These settings on a device; with None what is left open is plain float32."""
+        suited = Computation() if device is None else Computation.suited(device)
+        return Computation(
+            self.precision or suited.precision,
+            compiler="inductor" if self.compile else None,
+            channels_last=(
+                suited.channels_last if self.channels_last is None else self.channels_last
+            ),
+        )
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

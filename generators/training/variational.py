@@ -21,6 +21,8 @@ from generators.training.checkpoint import torch_generator
 from generators.training.flow_matching import Rows, draw_masks
 from generators.training.loop import Schedule, train
 from generators.training.losses import active_units, free_bits, warm_up
+from generators.training.pictures import Pictures
+from generators.training.precision import TrainingSettings
 from generators.training.resume import TrainingState
 from generators.vae import VAESettings
 from loop.protocols import Progress
@@ -56,6 +58,7 @@ class JointVAESettings:
     focus_rank: int = 200
     image_rows: int = 3000  # scored rows that are learned from
     plain_rows: int = 6000  # library designs that are shown without conditions
+    training: TrainingSettings = field(default_factory=TrainingSettings)
     vae: VAESettings = field(default_factory=VAESettings)
 
 
@@ -64,6 +67,7 @@ class VAERun:
     """``asked`` (k,): the properties with targets; ``fresh``: not trained before.
 
     ``keep``: where the state is kept from which a killed training goes on; None: nowhere.
+    ``pictures``: samples that are drawn along the way.
     """
 
     asked: Sequence[bool]
@@ -73,6 +77,7 @@ class VAERun:
     rng: np.random.Generator
     progress: Progress
     keep: TrainingState | None = None
+    pictures: Pictures | None = None
 
 
 class BoundLoss:
@@ -143,8 +148,10 @@ def train_vae(network: VectorVAE, rows: Rows, run: VAERun) -> float:
         schedule,
         stage=STAGE,
         progress=run.progress,
+        how=s.training.computation(None),  # a bound is to be exact, unless asked otherwise
         streams=(draws, noise),
         keep=run.keep,
+        pictures=run.pictures,
     )
 
 

@@ -14,9 +14,13 @@ from loop.protocols import Generator
 from tests import libraries
 
 KINDS = list(libraries.SPACES)
-NAMES = ["joint-flow", "library", "mutation", "random-field", "vae"]
+NAMES = ["diffusion", "gan", "genetic", "joint-flow", "library", "mutation", "random-field", "vae"]
 # An autoencoder that has seen enough to tell two phases apart; the rest is hardly trained.
-SETTINGS = {"joint-flow": {"vae": {"steps": 60}}, "vae": {"vae": {"steps": 60}}}
+SETTINGS = {
+    "diffusion": {"vae": {"steps": 60}},
+    "joint-flow": {"vae": {"steps": 60}},
+    "vae": {"vae": {"steps": 60}},
+}
 
 
 @cache

@@ -1,0 +1,161 @@
+"""Conditional diffusion over image, compositions and process at once.
+
+All of the joint flow but how the state is noised and denoised: a process by name, what the network
+predicts, and the sampler. The denoiser is also a velocity on the straight path, exactly, so that
+editing, steering and likelihood work as with the flow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from generators.denoiser import Prediction
+from generators.dynamics.flow import Velocity
+from generators.dynamics.guidance import classifier_free
+from generators.dynamics.parameterisation import Kind, field_of
+from generators.dynamics.samplers import (
+    adaptive,
+    ddim,
+    ddpm,
+    dpm_solver_pp,
+    edm,
+    euler,
+    heun,
+    standard_normal,
+)
+from generators.dynamics.schedules import EDM, every_row
+from generators.dynamics.stochastic import euler_maruyama, predictor_corrector
+from generators.flow import FloatArray, JointFlow
+from generators.networks.joint import JointNetwork
+from generators.processes import Process
+from generators.showing import with_pictures
+from generators.training.denoising import (
+    OF_SDE,
+    OF_VELOCITY,
+    DiffusionSettings,
+    check_diffusion,
+    train_diffusion,
+)
+from generators.training.flow_matching import Rows, RunSettings
+from loop.errors import InvalidInputError
+from loop.library import Library
+from loop.protocols import Differentiable
+from loop.space import DesignSpace
+from loop.targets import Targets
+
+VELOCITY_SAMPLERS: Mapping[str, Callable[..., Tensor]] = {
+    "euler": euler,
+    "heun": heun,
+    "adaptive": adaptive,
+}
+SDE_SAMPLERS: Mapping[str, Callable[..., Tensor]] = {
+    "euler_maruyama": euler_maruyama,
+    "predictor_corrector": predictor_corrector,
+}
+
+
+class JointDiffusion(JointFlow):
+    """Generator by denoising diffusion in the joint space."""
+
+    name = "diffusion"
+    settings: DiffusionSettings
+
+    def __init__(
+        self,
+        space: DesignSpace,
+        library: Library,
+        targets: Targets,
+        properties: Sequence[str],
+        settings: DiffusionSettings,
+        device: str = "cpu",
+        models: Sequence[Differentiable] = (),
+    ) -> None:
+        """As ``JointFlow``; raises InvalidCampaignError also for settings that do not fit."""
+        check_diffusion(settings)
+        super().__init__(space, library, targets, properties, settings, device, models)
+
+    def train_network(self, rows: Rows, run: RunSettings) -> float:
+        """Train the network in place on coded rows; returns the final loss."""
+        assert self.linear is not None
+        run = with_pictures(self, run)
+        return train_diffusion(self.trained_network(), self.linear, rows, run)
+
+    def prediction(self, requests: FloatArray, guidance: float) -> Prediction:
+        """Of states (n, state) under requests (n, k), with classifier-free guidance.
+
+        Guidance joins two predictions of the network; any other kind is affine in them at fixed
+        state and level, so it is the same guidance in x_0, score or velocity.
+        """
+        network = self.trained_network()
+        assert self.linear is not None
+        y, known = self.conditions(requests)
+        nothing = torch.zeros_like(known)
+        rest = classifier_free(
+            lambda x, t: network(x, t, y, nothing),
+            lambda x, t: network(x, t, y, known),
+            guidance,
+        )
+        kind = cast(Kind, self.settings.prediction)
+        linear = self.linear.to(self.device)
+        return Prediction(rest, linear, kind, Process(self.settings.process))
+
+    def velocity(self, requests: FloatArray, guidance: float) -> Velocity:
+        """On the straight path: that of a flow with the same marginals."""
+        return self.prediction(requests, guidance).velocity()
+
+    def sample(self, noise: Tensor, requests: FloatArray, guidance: float) -> Tensor:
+        """States (n, state) that the noise (n, state) becomes under requests (n, k).
+
+        Samplers that draw take their stream from the noise, so one noise gives one sample.
+        """
+        return draw_states(self.prediction(requests, guidance), noise, self.settings)
+
+    def trained_network(self) -> JointNetwork:
+        """The network; raises InvalidInputError before the first fit."""
+        if self.network is None:
+            raise InvalidInputError("diffusion is not trained; call fit(records) first")
+        return self.network
+
+
+def draw_states(prediction: Prediction, noise: Tensor, settings: DiffusionSettings) -> Tensor:
+    """Samples from standard normal noise (n, state) by ``settings.sampler``.
+
+    They begin at the noisiest level of the process, where the state has the scale of data of unit
+    variance with noise. Noise that a process leaves at its end is taken away by the denoiser (Song
+    et al. 2021, appendix C; Tweedie). "adaptive" chooses its own steps.
+    """
+    process, steps, sampler = prediction.process, settings.sample_steps, settings.sampler
+    path, denoise, drawing = process.path, prediction.denoiser(), standard_normal(_stream(noise))
+    signal, sigma = (float(part) for part in process.noisiest)
+    x = math.hypot(signal, sigma) * noise
+    if sampler in OF_VELOCITY:
+        velocity = prediction.velocity()
+        straight = torch.linspace(signal / (signal + sigma), 1, steps + 1).to(noise)
+        return VELOCITY_SAMPLERS[sampler](velocity, x / (signal + sigma), straight)
+    if sampler in OF_SDE:
+        times = process.noisy_times(steps)
+        score = field_of(denoise, "score", path)
+        x = SDE_SAMPLERS[sampler](score, x, process.sde, times, noise=drawing)
+    else:
+        times = process.times(steps)
+        if sampler == "ddpm":
+            x = ddpm(denoise, x, path, times, noise=drawing)
+        elif sampler == "ddim":
+            x = ddim(denoise, x, path, times, eta=settings.eta, noise=drawing)
+        elif sampler == "dpm_solver_pp":
+            x = dpm_solver_pp(denoise, x, path, times)
+        else:
+            x = edm(prediction.denoiser(EDM()), x, path.level(times).noise)
+    last = times[-1:]
+    return denoise(x, every_row(float(last), x)) if float(path.level(last).noise) > 0 else x
+
+
+def _stream(noise: Tensor) -> torch.Generator:
+    """A stream of random numbers that is given by the noise (n, state) itself."""
+    first = noise.flatten()[:2].cpu().float().view(torch.int32).tolist()
+    return torch.Generator().manual_seed(sum(abs(word) << 31 * i for i, word in enumerate(first)))
