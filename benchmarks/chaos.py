@@ -33,7 +33,7 @@ SHORT = {
     "batch = 60": "batch = 20",
     "seeds = 400": "seeds = 60",
     "library = 12000": "library = 400",
-    "pool = 3000": "pool = 200",
+    "pool = 1500": "pool = 200",
 }
 
 

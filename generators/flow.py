@@ -1,9 +1,11 @@
 """Conditional latent flow over image, compositions and process at once: the main generator.
 
-A transformer denoises the joint state. Then, for the decoded, discrete image, one Gibbs step
-draws the vectors (compositions, process) anew from their conditional given that image and the
-same requested properties (Geman & Geman 1984): it leaves the joint distribution as it is and
-takes up what the decoder rounded, so that requested values are met closely.
+A transformer denoises the joint state. Then a small flow draws the statistics that the image is to
+have, starting from those it has (``sketch``), and the decoder is conditioned on them
+(``morphology``). For the decoded, discrete image, one Gibbs step draws the vectors (compositions,
+process) anew from their conditional given that image and the same requested properties (Geman &
+Geman 1984): it leaves the joint distribution as it is and takes up what the decoder rounded, so
+that requested values are met closely.
 
 Training pairs are designs with property values, scored by a simulator or predicted by the
 surrogate (a record says which). Rows near the targets are drawn more often; every row is replayed.
@@ -26,13 +28,17 @@ from generators.coding import JointCode
 from generators.dynamics.flow import Velocity, classifier_free
 from generators.dynamics.gaussian import GaussianVelocity
 from generators.dynamics.samplers import heun, uniform_times
+from generators.flow_stages import Stages
 from generators.joint import stack_images
 from generators.networks.autoencoder import Autoencoder
-from generators.networks.dit import PATCH, JointTransformer
+from generators.networks.dit import PATCH
+from generators.networks.joint import PIXEL_PATCH, JointNetwork, joint_network
 from generators.networks.mlp import VectorFlow
 from generators.requests import draw_requests
 from generators.resuming import Resuming
-from generators.steering import Steering
+from generators.showing import with_pictures
+from generators.sketch import Sketch
+from generators.steering import Steered, Steering
 from generators.steering_flow import steer_flow
 from generators.training import checkpoint
 from generators.training.flow_matching import (
@@ -55,7 +61,7 @@ FloatArray = NDArray[np.float64]
 TOGETHER = 256  # designs that are denoised at once
 
 
-class JointFlow(Resuming):
+class JointFlow(Stages, Resuming):
     """Generator by conditional flow matching in the joint latent space."""
 
     name = "joint-flow"
@@ -74,7 +80,7 @@ class JointFlow(Resuming):
         side = Autoencoder.factor * PATCH
         if space.image_shape is not None and any(length % side for length in space.image_shape):
             raise InvalidCampaignError(
-                f"joint-flow got images of {space.image_shape[0]} x {space.image_shape[1]} pixels; "
+                f"{self.name} got images of {space.image_shape[0]} x {space.image_shape[1]} pixels; "
                 f"expected a multiple of {side} (images.patch)"
             )
         self.space = space
@@ -87,8 +93,9 @@ class JointFlow(Resuming):
         self.code: JointCode | None = None
         self.property_scale: PropertyScale | None = None
         self.linear: GaussianVelocity | None = None
-        self.network: JointTransformer | None = None
+        self.network: JointNetwork | None = None
         self.head: VectorFlow | None = None
+        self.sketch: Sketch | None = None
         self.near: FloatArray = np.zeros((0, len(self.properties)))  # values of the best rows
         self.metrics: dict[str, Any] = {}  # of the last fit, for the model card
 
@@ -148,6 +155,9 @@ class JointFlow(Resuming):
                 plain_context=new.code.context(plain),
                 run=run,
             )
+        sketched = new.train_sketch(candidates, plain, values, weights, run)
+        if sketched is not None:
+            new.metrics["sketch_final_loss"] = sketched
         s, steps = self.settings, "first_steps" if fresh else "retrain_steps"
         new.metrics |= {"steps": getattr(s, steps), "seconds": time.monotonic() - started}
         return new
@@ -180,17 +190,22 @@ class JointFlow(Resuming):
             rng=rng,
             progress=progress,
             keep=self.keep,
+            training=self.settings.training,
+            pixels=self.settings.space == "pixel",
+            vector_scale=self.settings.vector_shift,
         )
 
     def train_network(self, rows: Rows, run: RunSettings) -> float:
         """Train the network in place on coded rows; returns the final loss."""
         assert self.linear is not None
+        run = with_pictures(self, run)
         return train_flow(self.trained_network(), self.linear, rows, run)
 
-    def make_network(self, code: JointCode) -> JointTransformer:
-        """The untrained transformer for states of this coding."""
+    def make_network(self, code: JointCode) -> JointNetwork:
+        """The untrained network for states of this coding."""
         s = self.settings
-        return JointTransformer(
+        return joint_network(
+            s.network,
             latent_shape=code.latent_shape,
             vector_sizes=code.vector_sizes,
             properties=len(self.properties),
@@ -198,19 +213,8 @@ class JointFlow(Resuming):
             depth=s.depth,
             heads=s.heads,
             channels=s.channels,
-        ).to(self.device)
-
-    def make_head(self, code: JointCode) -> VectorFlow | None:
-        """The untrained conditional of the vectors given an image; None without vectors."""
-        if not code.vector_sizes:
-            return None
-        s = self.settings
-        return VectorFlow(
-            size=sum(code.vector_sizes),
-            context=0 if code.feature_scale is None else len(code.feature_scale.mean),
-            properties=len(self.properties),
-            width=s.head_width,
-            depth=s.head_depth,
+            attend=s.attend,
+            patch=PATCH if s.space == "latent" else PIXEL_PATCH,
         ).to(self.device)
 
     # Proposing
@@ -243,12 +247,30 @@ class JointFlow(Resuming):
 
         ``steering``: how the ``models`` guide it, by default as usual; not without any models.
         """
-        network = self.trained_network()
+        self.trained_network()  # says so when there is nothing trained
         assert self.code is not None
         if not len(requests):
             return []
         source = checkpoint.torch_generator(rng)
-        noise = torch.randn(len(requests), network.state_size, generator=source).to(self.device)
+        how = steering or Steering()
+        made, vectors = self._drawn(requests, guidance, source, how)
+        for _ in range(how.restarts if self.models else 0):
+            rows = np.flatnonzero(made.errors > how.missed)
+            if not len(rows):
+                break
+            again, others = self._drawn(requests[rows], guidance, source, how)
+            nearer = made.replaced(rows, again)
+            vectors[torch.from_numpy(rows[nearer])] = others[torch.from_numpy(nearer)]
+        origins = self._origins(requests, guidance, made.calls if self.models else None)
+        return self.code.candidates(made.images, made.compositions, vectors, origins)
+
+    def _drawn(
+        self, requests: FloatArray, guidance: float, source: torch.Generator, steering: Steering
+    ) -> tuple[Steered, Tensor]:
+        """One design per request (n, k), guided by the ``models``, and their vectors (n, v)."""
+        assert self.code is not None
+        size = self.trained_network().state_size
+        noise = torch.randn(len(requests), size, generator=source).to(self.device)
         states = [
             self.sample(
                 noise[start : start + TOGETHER], requests[start : start + TOGETHER], guidance
@@ -256,17 +278,16 @@ class JointFlow(Resuming):
             for start in range(0, len(requests), TOGETHER)
         ]
         latent, vectors = self.parts(torch.cat(states))
-        images = None
-        if self.code.vae is not None and latent is not None:
-            images = self.code.vae.decode(latent)
+        images = fractions = None
+        if latent is not None:
+            latent, images, fractions = self.sketched(latent, requests, guidance, source)
         vectors = self.redraw(images, vectors, requests, guidance, source)
         compositions = self.code.compositions_of(vectors)
-        calls = None
+        n = len(requests)
+        made = Steered(images, compositions, np.zeros(n, dtype=np.int64), np.zeros(n))
         if self.models:
-            found = steer_flow(self, requests, latent, compositions, steering or Steering())
-            images, compositions, calls = found.images, found.compositions, found.calls
-        origins = self._origins(requests, guidance, calls)
-        return self.code.candidates(images, compositions, vectors, origins)
+            made = steer_flow(self, requests, latent, compositions, steering, fractions)
+        return made, vectors
 
     def sample(self, noise: Tensor, requests: FloatArray, guidance: float) -> Tensor:
         """States (n, state) that the noise (n, state) becomes under requests (n, k)."""
@@ -282,13 +303,6 @@ class JointFlow(Resuming):
         shape = network.latent_shape
         return (None if shape is None else latent.reshape(-1, *shape)), vectors
 
-    def conditions(self, requests: FloatArray) -> tuple[Tensor, Tensor]:
-        """Standardised requests (n, k), 0 where nothing is asked, and which are asked."""
-        assert self.property_scale is not None
-        known = torch.from_numpy(np.isfinite(requests)).to(self.device)
-        y = torch.from_numpy(np.nan_to_num(self.property_scale.forward(requests))).float()
-        return y.to(self.device), known
-
     def velocity(self, requests: FloatArray, guidance: float) -> Velocity:
         """Of states (n, state) under requests (n, k), with classifier-free guidance."""
         network = self.trained_network()
@@ -302,36 +316,6 @@ class JointFlow(Resuming):
             guidance,
         )  # the linear part is the same with and without conditions
         return lambda x, t: linear(x, t) + learned(x, t)
-
-    def redraw(
-        self,
-        images: NDArray[np.uint8] | None,
-        vectors: Tensor,
-        requests: FloatArray,
-        guidance: float,
-        source: torch.Generator,
-    ) -> Tensor:
-        """Vectors (n, v) from their conditional given images (n, h, w) and requests (n, k).
-
-        Without a network for that, because there are no vectors, those that are given.
-        """
-        if self.head is None:
-            return vectors
-        assert self.code is not None
-        head, (y, known) = self.head, self.conditions(requests)
-        context = torch.zeros(len(requests), 0)
-        if images is not None:
-            context = self.code.image_context(images)
-        context = context.to(self.device)
-        noise = torch.randn(vectors.shape, generator=source).to(self.device)
-        nothing = torch.zeros_like(known)
-        velocity = classifier_free(
-            lambda x, t: head(x, t, context, y, nothing),
-            lambda x, t: head(x, t, context, y, known),
-            guidance,
-        )
-        times = uniform_times(self.settings.head_sample_steps).to(self.device)
-        return heun(velocity, noise, times)
 
     def _origins(
         self, requests: FloatArray, guidance: float, calls: NDArray[np.int64] | None
@@ -348,10 +332,10 @@ class JointFlow(Resuming):
             found.append(Origin(self.name, guidance, details))
         return found
 
-    def trained_network(self) -> JointTransformer:
+    def trained_network(self) -> JointNetwork:
         """The transformer; raises InvalidInputError before the first fit."""
         if self.network is None:
-            raise InvalidInputError("joint-flow is not trained; call fit(records) first")
+            raise InvalidInputError(f"{self.name} is not trained; call fit(records) first")
         return self.network
 
     # Keeping

@@ -29,6 +29,7 @@ from loop.protocols import Differentiable
 
 FloatArray = NDArray[np.float64]
 Values = Callable[[Tensor | None, Tensor | None], Tensor]  # fields, compositions -> (n, k)
+Decode = Callable[[Tensor, Tensor], Tensor]  # latents and which designs they are of -> logits
 DAMPING = tuple(10.0 ** -np.arange(8, -3, -1.0))  # from Gauss-Newton to steepest descent
 SOFTNESS = 2.0  # temperature of the probabilities that labels stand for, backwards
 SHRINK = 0.25  # of the reach after a step that made it worse
@@ -41,7 +42,8 @@ class Steering:
     ``image_reach``, ``composition_reach``: length of the longest step, in standard deviations of
     the data (root of the sum of squares over the coordinates: about 30 lies between two images).
     ``image_close``, ``close``: relative error in every property that ends each part; the first is
-    what a pixel or two of an image make.
+    what a pixel or two of an image make. ``restarts``: how often a design that stays farther than
+    ``missed`` is drawn anew, which a sampler does.
     """
 
     image_steps: int = 12
@@ -50,15 +52,21 @@ class Steering:
     composition_reach: float = 6.0
     image_close: float = 1e-3
     close: float = 2e-4
+    restarts: int = 2
+    missed: float = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
 class Steered:
-    """``images``: (n, h, w) labels; ``compositions``: (n, p, e); ``calls``: (n,)."""
+    """``images``: (n, h, w) labels; ``compositions``: (n, p, e); ``calls``: (n,).
+
+    ``errors``: (n,) relative, largest over the properties; 0 where nothing is asked.
+    """
 
     images: NDArray[np.uint8] | None
     compositions: FloatArray | None
     calls: NDArray[np.int64]
+    errors: FloatArray
 
     @staticmethod
     def join(parts: Sequence[Steered]) -> Steered:
@@ -68,7 +76,24 @@ class Steered:
             np.concatenate(images) if images else None,
             np.concatenate(compositions) if compositions else None,
             np.concatenate([part.calls for part in parts]),
+            np.concatenate([part.errors for part in parts]),
         )
+
+    def replaced(self, rows: NDArray[np.intp], other: Steered) -> NDArray[np.bool_]:
+        """Put those of ``other`` (m designs) that are nearer in the places ``rows`` (m,).
+
+        Their calls are added in any case. Returns which were nearer.
+        """
+        nearer: NDArray[np.bool_] = other.errors < self.errors[rows]
+        for mine, theirs in (
+            (self.images, other.images),
+            (self.compositions, other.compositions),
+            (self.errors, other.errors),
+        ):
+            if mine is not None and theirs is not None:
+                mine[rows[nearer]] = theirs[nearer]
+        self.calls[rows] += other.calls
+        return nearer
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +122,7 @@ def steer(
     scales: FloatArray,
     *,
     latents: Tensor | None,
-    decode: Callable[[Tensor], Tensor] | None,
+    decode: Decode | None,
     compositions: FloatArray | None,
     bounds: Bounds | None,
     settings: Steering,
@@ -106,26 +131,29 @@ def steer(
 
     ``values``: properties (n, k) of phase fields (n, p, h, w) and compositions (n, p, e), with
     gradients. ``requests``: (n, k), NaN where nothing is asked. ``scales``: (k,) what counts as a
-    large difference of each property. ``latents``: (n, c, h', w'), which ``decode`` turns to
-    logits (n, p, h, w). A step that does not bring a design nearer is taken back, so none ends
-    farther from the request than it began, by the sum of squares of its errors over ``scales``.
+    large difference of each property. ``latents``: (n, c, h', w'), of which ``decode`` turns some,
+    with the numbers (m,) of their designs, to logits (m, p, h, w). A step that does not bring a
+    design nearer is taken back, so none ends farther from the request than it began, by the sum of
+    squares of its errors over ``scales``.
     """
     n = len(requests)
     x = None if compositions is None else compositions.copy()
     calls = np.zeros(n, dtype=np.int64)
+    errors = np.zeros(n)
     labels: Tensor | None = None
     if latents is not None and decode is not None:
-        labels = _one_hot(decode(latents))[0]
+        labels = one_hot(decode(latents, torch.arange(n)))[0]
         if settings.image_steps:
-            labels, x, calls = _steer_images(
+            labels, x, search = _steer_images(
                 values, requests, scales, latents, decode, x, bounds, settings
             )
+            calls, errors = search.calls, search.error.numpy()
     if x is not None and bounds is not None and settings.composition_steps:
         fields = None if labels is None else labels.double()
-        x, more = _steer_compositions(values, requests, scales, fields, x, bounds, settings)
-        calls = calls + more
+        x, search = _steer_compositions(values, requests, scales, fields, x, bounds, settings)
+        calls, errors = calls + search.calls, search.error.numpy()
     images = None if labels is None else labels.argmax(1).to(torch.uint8).cpu().numpy()
-    return Steered(images, x, calls)
+    return Steered(images, x, calls, errors)
 
 
 def values_of(models: Sequence[Differentiable], properties: Sequence[str]) -> Values:
@@ -144,9 +172,9 @@ def values_of(models: Sequence[Differentiable], properties: Sequence[str]) -> Va
     return values
 
 
-def _one_hot(logits: Tensor) -> tuple[Tensor, Tensor]:
+def one_hot(logits: Tensor, softness: float = SOFTNESS) -> tuple[Tensor, Tensor]:
     """Labels as fields (n, p, h, w) of 0 and 1, and the same with the probabilities' gradient."""
-    probability = (logits.float() / SOFTNESS).softmax(1)
+    probability = (logits.float() / softness).softmax(1)
     hard = functional.one_hot(logits.argmax(1), logits.shape[1]).permute(0, 3, 1, 2).float()
     # The difference is exactly zero, so the values are the labels'.
     return hard, hard + (probability - probability.detach())
@@ -185,7 +213,7 @@ def damped_step(jacobian: Tensor, residual: Tensor, reach: Tensor) -> Tensor:
     return torch.where(done[:, None], step, shortened)
 
 
-def _jacobian(found: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
+def jacobian_of(found: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
     """Of (n, k) values by every input (n, ...): (n, k, m) each."""
     columns: list[list[Tensor]] = [[] for _ in inputs]
     for j in range(found.shape[1]):
@@ -200,12 +228,13 @@ def _jacobian(found: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
     return [torch.stack(column, dim=1) for column in columns]
 
 
-class _Search:
+class Search:
     """Best state so far of n designs, and which of them go on."""
 
     def __init__(self, n: int, reach: float) -> None:
         self.merit = torch.full((n,), torch.inf, dtype=torch.float64)
         self.reach = torch.full((n,), reach, dtype=torch.float64)
+        self.error = torch.full((n,), torch.inf, dtype=torch.float64)  # relative, see Steered
         self.active = torch.ones(n, dtype=torch.bool)
         self.calls = np.zeros(n, dtype=np.int64)
 
@@ -219,9 +248,10 @@ class _Search:
         return better
 
 
-def _close(found: Tensor, requests: Tensor, tolerance: float) -> Tensor:
-    error = torch.nan_to_num((found - requests).abs(), nan=0.0)
-    return (error <= tolerance * torch.nan_to_num(requests).abs()).all(1)
+def _relative(found: Tensor, requests: Tensor) -> Tensor:
+    """(n,) largest relative error of what is asked for and known; of a request 0, the error."""
+    size = torch.where(requests == 0, 1.0, requests.abs())
+    return torch.nan_to_num((found - requests).abs() / size, nan=0.0, posinf=torch.inf).amax(1)
 
 
 def _whitened(jacobian: Tensor, spread: Tensor) -> Tensor:
@@ -242,19 +272,19 @@ def _steer_images(
     requests: FloatArray,
     scales: FloatArray,
     latents: Tensor,
-    decode: Callable[[Tensor], Tensor],
+    decode: Decode,
     x: FloatArray | None,
     bounds: Bounds | None,
     settings: Steering,
-) -> tuple[Tensor, FloatArray | None, NDArray[np.int64]]:
-    """Best labels (n, p, h, w), compositions, calls after steps of latents and compositions."""
+) -> tuple[Tensor, FloatArray | None, Search]:
+    """Best labels (n, p, h, w) and compositions after steps of latents and compositions."""
     n = len(requests)
     wanted, unit = torch.from_numpy(requests), torch.from_numpy(scales)
-    search = _Search(n, settings.image_reach)
+    search = Search(n, settings.image_reach)
     latents = latents.detach()
     best_z, best_x = latents.clone(), None if x is None else torch.from_numpy(x)
     trial_z, trial_x = best_z.clone(), None if best_x is None else best_x.clone()
-    best_labels = _one_hot(decode(latents))[0]
+    best_labels = one_hot(decode(latents, torch.arange(n)))[0]
     jacobians, errors = torch.zeros(0), torch.zeros(0)  # at the best
     for turn in range(settings.image_steps + 1):
         rows = torch.nonzero(search.active)[:, 0]
@@ -263,18 +293,19 @@ def _steer_images(
         z = trial_z[rows].requires_grad_()
         u = None if trial_x is None else trial_x[rows].requires_grad_()
         with torch.enable_grad():
-            labels, through = _one_hot(decode(z))
+            labels, through = one_hot(decode(z, rows))
             found = values(through.double(), u)
             inputs = [z] if u is None else [z, u]
-            parts = _jacobian(found, inputs)
+            parts = jacobian_of(found, inputs)
         if u is not None and bounds is not None:
             spread = torch.from_numpy(bounds.free(u.detach().numpy()))
             parts[1] = _whitened(parts[1], spread)
         found = found.detach().cpu()
         residual = residuals(found, wanted[rows], unit)
-        near = _close(found, wanted[rows], settings.image_close)
-        better = search.judge(rows, residual.square().sum(1), near)
+        error = _relative(found, wanted[rows])
+        better = search.judge(rows, residual.square().sum(1), error <= settings.image_close)
         kept = rows[better]
+        search.error[kept] = error[better]
         best_z[kept], best_labels[kept] = z.detach()[better], labels[better]
         if best_x is not None and u is not None:
             best_x[kept] = u.detach()[better]
@@ -292,7 +323,7 @@ def _steer_images(
         trial_z = best_z + move[:, :size].reshape(best_z.shape).to(best_z)
         if best_x is not None and bounds is not None:
             trial_x = _moved(best_x, move[:, size:], bounds)
-    return best_labels, None if best_x is None else best_x.numpy(), search.calls
+    return best_labels, None if best_x is None else best_x.numpy(), search
 
 
 def _moved(x: Tensor, move: Tensor, bounds: Bounds) -> Tensor:
@@ -310,10 +341,10 @@ def _steer_compositions(
     x: FloatArray,
     bounds: Bounds,
     settings: Steering,
-) -> tuple[FloatArray, NDArray[np.int64]]:
-    """Best compositions (n, p, e) and calls after steps at fixed images."""
+) -> tuple[FloatArray, Search]:
+    """Best compositions (n, p, e) after steps at fixed images."""
     wanted, unit = torch.from_numpy(requests), torch.from_numpy(scales)
-    search = _Search(len(x), settings.composition_reach)
+    search = Search(len(x), settings.composition_reach)
     best = torch.from_numpy(x.copy())
     trial = best.clone()
     k = requests.shape[1]
@@ -326,19 +357,20 @@ def _steer_compositions(
         u = trial[rows].requires_grad_()
         with torch.enable_grad():
             found = values(None if fields is None else fields[rows], u)
-            (jacobian,) = _jacobian(found, [u])
+            (jacobian,) = jacobian_of(found, [u])
         found = found.detach().cpu()
         residual = residuals(found, wanted[rows], unit)
-        near = _close(found, wanted[rows], settings.close)
-        better = search.judge(rows, residual.square().sum(1), near)
+        error = _relative(found, wanted[rows])
+        better = search.judge(rows, residual.square().sum(1), error <= settings.close)
         kept = rows[better]
+        search.error[kept] = error[better]
         best[kept] = u.detach()[better]
         asked = ~torch.isnan(wanted[rows])
         jacobians[kept] = (jacobian.cpu() / unit[:, None] * asked[..., None])[better]
         errors[kept] = residual[better]
         if turn < settings.composition_steps:
             trial = _bounded(best, jacobians, errors, search.reach, bounds)
-    return best.numpy(), search.calls
+    return best.numpy(), search
 
 
 def _bounded(

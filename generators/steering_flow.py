@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from generators.steering import Bounds, Steered, Steering, steer, values_of
+from generators.morphology import thresholds
+from generators.steering import Bounds, Decode, Steered, Steering, steer, values_of
 
 if TYPE_CHECKING:
     from generators.flow import JointFlow
@@ -23,10 +25,12 @@ def steer_flow(
     latents: Tensor | None,
     compositions: FloatArray | None,
     settings: Steering,
+    fractions: Tensor | None = None,
 ) -> Steered:
     """Images and compositions of n samples brought to their requests (n, k) by ``flow.models``.
 
-    ``latents``: (n, c, h, w) standardised; ``compositions``: (n, p, e).
+    ``latents``: (n, c, h, w) standardised; ``compositions``: (n, p, e). ``fractions``:
+    (n, p - 1) that images keep to the pixel (``morphology.thresholds``).
     """
     assert flow.code is not None
     assert flow.property_scale is not None
@@ -45,10 +49,23 @@ def steer_flow(
                 requests[rows],
                 scales,
                 latents=None if latents is None else latents[rows],
-                decode=None if vae is None else vae.logits,
+                decode=None if vae is None else _decoder(vae.logits, fractions, rows),
                 compositions=None if compositions is None else compositions[rows],
                 bounds=bounds,
                 settings=settings,
             )
         )
     return Steered.join(parts)
+
+
+def _decoder(logits: Callable[[Tensor], Tensor], fractions: Tensor | None, chunk: slice) -> Decode:
+    """Logits of latents; with ``fractions`` (n, p - 1), of the ``chunk`` those that give them."""
+    if fractions is None:
+        return lambda z, _: logits(z)
+    held = fractions[chunk]
+
+    def decode(z: Tensor, rows: Tensor) -> Tensor:
+        raw = logits(z)
+        return raw + thresholds(raw.detach(), held[rows.to(held.device)])
+
+    return decode

@@ -135,7 +135,7 @@ def test_bounds_hold_and_absent_stays_absent() -> None:
     assert np.median(np.square(after).sum(1)) < 0.05 * np.median(before)
 
 
-def decode(z: Tensor) -> Tensor:
+def decode(z: Tensor, rows: Tensor) -> Tensor:  # noqa: ARG001
     """Latents (n, 1, 8, 8) as logits of 16 x 16 pixels, smooth enough to move an interface."""
     up = functional.interpolate(z, scale_factor=2, mode="bilinear")
     return torch.cat([-up, up], dim=1)
@@ -155,7 +155,8 @@ def test_images_and_compositions_together() -> None:
     z = torch.randn(30, 1, 8, 8, generator=rng)
     x = designs(30, seed=7)
     with torch.no_grad():
-        start = functional.one_hot(decode(z).argmax(1), 2).permute(0, 3, 1, 2).double()
+        labels = decode(z, torch.arange(len(z))).argmax(1)
+        start = functional.one_hot(labels, 2).permute(0, 3, 1, 2).double()
         wanted = fraction_and_mix(start, torch.from_numpy(x)).numpy()
     wanted = wanted + np.random.default_rng(0).normal(0, [0.05, 0.03], wanted.shape)
     found = steer(
@@ -195,3 +196,41 @@ def test_nothing_asked_nothing_changed() -> None:
     )
     np.testing.assert_array_equal(found.compositions, x)
     assert np.all(found.calls == 1)
+
+
+def test_errors_are_those_of_what_is_returned_and_the_nearer_design_replaces() -> None:
+    rng = np.random.default_rng(6)
+    values = linear(torch.from_numpy(rng.uniform(0.5, 1.5, (2, P, E))))
+    wanted = values(None, torch.from_numpy(designs(40, seed=11))).numpy()
+    wanted[:5] = np.nan  # nothing asked
+    wanted[5] += 5.0  # out of reach
+    tries = [
+        steer(
+            values,
+            wanted,
+            np.full(2, 0.1),
+            latents=None,
+            decode=None,
+            compositions=designs(40, seed=seed),
+            bounds=bounds(0.0, 0.6),
+            settings=Steering(composition_steps=1, composition_reach=2.0),
+        )
+        for seed in (12, 13)
+    ]
+
+    def errors(x: FloatArray | None) -> FloatArray:
+        assert x is not None
+        found = values(None, torch.from_numpy(x)).numpy()
+        worst: FloatArray = np.nan_to_num(np.abs(found / wanted - 1)).max(1)
+        return worst
+
+    for found in tries:
+        np.testing.assert_allclose(found.errors, errors(found.compositions), atol=1e-12)
+    first, second = tries
+    least = np.minimum(first.errors, second.errors)
+    calls = first.calls + second.calls
+    nearer = first.replaced(np.arange(40), second)
+    assert 0 < nearer.sum() < 35
+    np.testing.assert_array_equal(first.errors, least)
+    np.testing.assert_allclose(errors(first.compositions), least, atol=1e-12)
+    np.testing.assert_array_equal(first.calls, calls)

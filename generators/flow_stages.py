@@ -1,0 +1,167 @@
+"""What surrounds the joint state of a flow: the image's statistics before, the vectors after.
+
+Both are small networks that follow requests closely, where the network over the joint state does so
+roughly: ``sketch`` draws what the image is to be like, and once it is, ``head`` draws compositions
+and process anew given the discrete image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from generators.coding import JointCode
+from generators.dynamics.flow import classifier_free
+from generators.dynamics.samplers import heun, uniform_times
+from generators.joint import stack_images
+from generators.morphology import Morphology, matched
+from generators.networks.mlp import VectorFlow
+from generators.sketch import Sketch
+from generators.training.flow_matching import FlowSettings, Rows, RunSettings
+from loop.candidate import Candidate
+from loop.scaling import PropertyScale
+
+FloatArray = NDArray[np.float64]
+
+
+class Stages:
+    """Of a flow with these parts; see ``JointFlow``."""
+
+    settings: FlowSettings
+    properties: tuple[str, ...]
+    device: str
+    code: JointCode | None
+    property_scale: PropertyScale | None
+    head: VectorFlow | None
+    sketch: Sketch | None = None
+
+    def conditions(self, requests: FloatArray) -> tuple[Tensor, Tensor]:
+        """Standardised requests (n, k), 0 where nothing is asked, and which are asked."""
+        assert self.property_scale is not None
+        known = torch.from_numpy(np.isfinite(requests)).to(self.device)
+        y = torch.from_numpy(np.nan_to_num(self.property_scale.forward(requests))).float()
+        return y.to(self.device), known
+
+    # Before
+
+    def make_sketch(self, images: NDArray[np.uint8], phases: int) -> Sketch:
+        """The untrained flow of the statistics of images like these (n, h, w)."""
+        morphology = Morphology.fit(images, phases)
+        sketch = Sketch.create(morphology, len(self.properties), self.settings.sketch)
+        sketch.network.to(self.device)
+        return sketch
+
+    def train_sketch(
+        self,
+        candidates: Sequence[Candidate],
+        plain: Sequence[Candidate],
+        values: FloatArray,
+        weights: FloatArray,
+        run: RunSettings,
+    ) -> float | None:
+        """Train the sketch on designs with properties (n, k), drawn with ``weights`` (n,).
+
+        A new one replaces it. ``plain``: library designs. Returns the final loss; None where
+        images have nothing to sketch, for there are none or they have one phase.
+        """
+        assert self.code is not None
+        assert self.property_scale is not None
+        if self.code.features is None:
+            return None
+        images = stack_images(list(candidates)).numpy()
+        if self.sketch is None:
+            torch.manual_seed(int(run.rng.integers(2**63)))  # initial weights
+            library = stack_images(list(plain)).numpy() if plain else images
+            self.sketch = self.make_sketch(library, len(self.code.space.phases))
+            run = replace(run, fresh=True)
+        morphology = self.sketch.morphology
+        others = torch.zeros(0, morphology.size)
+        if plain:
+            others = morphology.of(stack_images(list(plain)).numpy())
+        rows = Rows(morphology.of(images), self.property_scale.forward(values), weights, others)
+        self.sketch, loss = self.sketch.trained(rows, values, run, self.settings.sketch)
+        return loss
+
+    def sketched(
+        self,
+        latents: Tensor,
+        requests: FloatArray,
+        guidance: float,
+        source: torch.Generator,
+    ) -> tuple[Tensor, NDArray[np.uint8], Tensor | None]:
+        """Sampled latents (n, c, h', w') with the statistics that requests (n, k) ask for.
+
+        Those of which nothing is asked, or all without guidance, stay as they are.
+        Returns the latents, their images (n, h, w), and the fractions (n, p - 1) that thresholds
+        in the place of the most probable label hold; None where that is what decides.
+        """
+        assert self.code is not None
+        assert self.code.vae is not None
+        vae, sketch = self.code.vae, self.sketch
+        images: NDArray[np.uint8] = vae.decode(latents)
+        y, known = self.conditions(requests)
+        rows = torch.nonzero(known.any(1) & (guidance > 0))[:, 0]
+        if sketch is None or not len(rows):
+            return latents, images, None
+        own = sketch.morphology.of(images).to(self.device)
+        settings = self.settings.sketch
+        wanted = sketch.draw(own, y, known, requests, guidance, settings, source)
+        # Pixels that move one by one make noise; a latent moves interfaces.
+        steps = settings.image_steps if vae.factor > 1 else 0
+        latents = latents.clone()
+        latents[rows], images[rows.cpu().numpy()] = matched(
+            latents[rows], vae.logits, sketch.morphology, wanted[rows], steps=steps
+        )
+        own[rows] = wanted[rows]
+        held = sketch.morphology.fractions(own) if sketch.morphology.phases == 2 else None
+        return latents, images, held
+
+    # After
+
+    def make_head(self, code: JointCode) -> VectorFlow | None:
+        """The untrained conditional of the vectors given an image; None without vectors."""
+        if not code.vector_sizes:
+            return None
+        s = self.settings
+        return VectorFlow(
+            size=sum(code.vector_sizes),
+            context=0 if code.feature_scale is None else len(code.feature_scale.mean),
+            properties=len(self.properties),
+            width=s.head_width,
+            depth=s.head_depth,
+        ).to(self.device)
+
+    def redraw(
+        self,
+        images: NDArray[np.uint8] | None,
+        vectors: Tensor,
+        requests: FloatArray,
+        guidance: float,
+        source: torch.Generator,
+    ) -> Tensor:
+        """Vectors (n, v) from their conditional given images (n, h, w) and requests (n, k).
+
+        Without a network for that, because there are no vectors, those that are given.
+        """
+        if self.head is None:
+            return vectors
+        assert self.code is not None
+        head, (y, known) = self.head, self.conditions(requests)
+        context = torch.zeros(len(requests), 0)
+        if images is not None:
+            context = self.code.image_context(images)
+        context = context.to(self.device)
+        noise = torch.randn(vectors.shape, generator=source).to(self.device)
+        nothing = torch.zeros_like(known)
+        velocity = classifier_free(
+            lambda x, t: head(x, t, context, y, nothing),
+            lambda x, t: head(x, t, context, y, known),
+            guidance,
+        )
+        times = uniform_times(self.settings.head_sample_steps).to(self.device)
+        return heun(velocity, noise, times)

@@ -1,0 +1,241 @@
+"""Statistics of phase images that effective properties depend on, and images brought to them.
+
+Of every phase but the first: its area fraction, the density of its interfaces, which sets its mean
+chord, and the anisotropy of its two-point function. To second order in the contrast the latter is
+what makes a conductivity along x differ from that along y (W. F. Brown, J. Chem. Phys. 23, 1514
+(1955); S. Torquato, Random Heterogeneous Materials, 2002, section 20.1). Images are periodic.
+
+A decoder is conditioned on them in two ways. They are met by the latent that is nearest, in
+standard deviations of the data: damped Gauss-Newton steps as in ``steering``, without any
+simulator. Of two phases, the fraction is then met to the pixel: one threshold for each image in the
+place of the most probable label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from generators.joint import Standardiser
+from generators.steering import Search, damped_step, jacobian_of, one_hot
+from loop.errors import InvalidCampaignError
+
+FloatArray = NDArray[np.float64]
+PER_PHASE = 3
+CHUNK_PIXELS = 128 * 64 * 64  # of the images in memory at once
+CLOSE = 0.03  # of standardised statistics
+REACH = 14.0  # of a step of the latent, in standard deviations; about 30 lies between two images
+SOFTNESS = 1.0  # as in ``steering``; sharper, for interfaces are what moves
+
+
+@dataclass(frozen=True, slots=True)
+class SketchSettings:
+    """Of ``sketch.Sketch``, the flow that draws an image's statistics, and what is made of them.
+
+    ``start``: share of the way from noise that is not drawn anew. ``image_steps``: of an image's
+    latent towards what was drawn; each costs about as much as decoding three times.
+    """
+
+    width: int = 64
+    depth: int = 3
+    batch: int = 512
+    rate: float = 4e-3
+    first_steps: int = 600
+    retrain_steps: int = 150
+    sample_steps: int = 8
+    start: float = 0.3
+    image_steps: int = 3
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < 1:
+            raise InvalidCampaignError(
+                f"generator.settings.sketch: start is {self.start}; expected 0 or more, below 1"
+            )
+
+
+def statistics(fields: Tensor) -> Tensor:
+    """Of phase fields (n, p, h, w), shares that sum to 1: (n, 3 (p - 1)), differentiable.
+
+    Per further phase: fraction f; pairs of neighbours of which one is inside, per pixel; and the
+    mean of (q_y - q_x)/(q_y + q_x) over the spectrum of its indicator, times f (1 - f):
+    0 where x and y are alike, positive for bands along x. q = 2 - 2 cos is the wave number squared
+    of the difference between neighbours.
+    """
+    n, p, h, w = fields.shape
+    inside = fields[:, 1:]
+    edges = torch.zeros_like(inside)
+    for axis in (2, 3):
+        before = inside.roll(1, axis)
+        edges = edges + inside * (1 - before) + (1 - inside) * before
+    power = torch.fft.rfft2(inside, norm="forward").abs().square()
+    anisotropy = (power * _anisotropy(h, w).to(fields)).sum((2, 3))
+    found = inside.mean((2, 3)), edges.mean((2, 3)), anisotropy
+    return torch.stack(found, dim=2).reshape(n, PER_PHASE * (p - 1))
+
+
+def _anisotropy(h: int, w: int) -> Tensor:
+    """(h, w // 2 + 1) weights of the half spectrum, of which the inner columns count twice."""
+    y = (2 - 2 * torch.cos(2 * torch.pi * torch.fft.fftfreq(h, dtype=torch.float64)))[:, None]
+    x = (2 - 2 * torch.cos(2 * torch.pi * torch.fft.rfftfreq(w, dtype=torch.float64)))[None]
+    weight = (y - x) / (x + y).clamp_min(1e-12)
+    twice = torch.full((w // 2 + 1,), 2.0, dtype=torch.float64)
+    twice[0] = 1.0
+    if w % 2 == 0:
+        twice[-1] = 1.0
+    return weight * twice
+
+
+@dataclass(frozen=True)
+class Morphology:
+    """Standardised coordinates of the statistics: interfaces by their logarithm.
+
+    ``scale``: (3 (p - 1),) each; ``phases``: p >= 2; ``pixels``: of an image.
+    """
+
+    phases: int
+    pixels: int
+    scale: Standardiser
+
+    @staticmethod
+    def fit(images: NDArray[np.uint8], phases: int) -> Morphology:
+        """From library images (n, h, w)."""
+        size = PER_PHASE * (phases - 1)
+        start = Morphology(phases, images[0].size, Standardiser(np.zeros(size), np.ones(size)))
+        found = start.of(images).double().numpy()
+        return Morphology(phases, images[0].size, Standardiser.fit(found))
+
+    @property
+    def size(self) -> int:
+        return PER_PHASE * (self.phases - 1)
+
+    def coordinates(self, found: Tensor) -> Tensor:
+        """(n, size) statistics -> standardised."""
+        half = 0.5 / self.pixels  # an image without interfaces stays finite
+        logged = torch.arange(self.size, device=found.device) % PER_PHASE == 1
+        raw = torch.where(logged, torch.where(logged, found + half, 1.0).log(), found)
+        mean, std = (torch.from_numpy(x).to(raw) for x in (self.scale.mean, self.scale.std))
+        return (raw - mean) / std
+
+    def of(self, images: NDArray[np.uint8]) -> Tensor:
+        """Coordinates (n, size) of label images (n, h, w), float32."""
+        parts = [torch.zeros(0, self.size)]
+        size = max(1, CHUNK_PIXELS // images[0].size) if len(images) else 1
+        for start in range(0, len(images), size):
+            labels = torch.from_numpy(images[start : start + size]).long()
+            fields = functional.one_hot(labels, self.phases).permute(0, 3, 1, 2).float()
+            parts.append(self.coordinates(statistics(fields)))
+        return torch.cat(parts)
+
+    def fractions(self, coordinates: Tensor) -> Tensor:
+        """(n, p - 1) area fractions in coordinates (n, size), within 0 and 1."""
+        std = torch.from_numpy(self.scale.std[::PER_PHASE]).to(coordinates)
+        mean = torch.from_numpy(self.scale.mean[::PER_PHASE]).to(coordinates)
+        return (mean + std * coordinates[:, ::PER_PHASE]).clamp(0.0, 1.0)
+
+    def with_fraction(self, coordinates: Tensor, phase: int, fraction: Tensor) -> Tensor:
+        """Coordinates (n, size) where ``fraction`` (n,) of a further phase, NaN none, is set."""
+        j = PER_PHASE * (phase - 1)
+        value = (fraction - self.scale.mean[j]) / self.scale.std[j]
+        column = torch.where(torch.isnan(value), coordinates[:, j], value.to(coordinates))
+        return torch.cat([coordinates[:, :j], column[:, None], coordinates[:, j + 1 :]], dim=1)
+
+
+def thresholds(logits: Tensor, fractions: Tensor) -> Tensor:
+    """(n, p, 1, 1) to add to logits (n, p, h, w) so that images have fractions (n, p - 1).
+
+    For two phases, to the nearest pixel; an image keeps at least one pixel of each. For more, no
+    one number does it, and zeros are returned.
+    """
+    n, p, h, w = logits.shape
+    offset = torch.zeros(n, p, 1, 1, dtype=logits.dtype, device=logits.device)
+    if p != 2:
+        return offset
+    lead = (logits[:, 1] - logits[:, 0]).flatten(1)
+    count = (fractions[:, 0] * h * w).round().long().clamp(1, h * w - 1)
+    ordered = lead.sort(dim=1, descending=True).values
+    inside, outside = (ordered.gather(1, (count - i)[:, None])[:, 0] for i in (1, 0))
+    offset[:, 1, 0, 0] = -0.5 * (inside + outside)
+    return offset
+
+
+@torch.no_grad()
+def matched(
+    latents: Tensor,
+    logits: Callable[[Tensor], Tensor],
+    morphology: Morphology,
+    wanted: Tensor,
+    *,
+    steps: int,
+    close: float = CLOSE,
+) -> tuple[Tensor, NDArray[np.uint8]]:
+    """Latents (n, c, h', w') near the given ones whose images have ``wanted`` (n, size).
+
+    Returns them and their images (n, h, w), decoded with ``thresholds``.
+
+    At most ``steps`` Gauss-Newton steps, until every coordinate is within ``close``. A step that
+    brings an image no nearer is taken back.
+    """
+    size = max(1, CHUNK_PIXELS // morphology.pixels)
+    parts = [
+        _matched(z, logits, morphology, y, steps, close)
+        for z, y in zip(latents.split(size), wanted.split(size), strict=True)
+    ]
+    return torch.cat([z for z, _ in parts]), np.concatenate([images for _, images in parts])
+
+
+def _matched(
+    latents: Tensor,
+    logits: Callable[[Tensor], Tensor],
+    morphology: Morphology,
+    wanted: Tensor,
+    steps: int,
+    close: float,
+) -> tuple[Tensor, NDArray[np.uint8]]:
+    n = len(latents)
+    search = Search(n, REACH)
+    best, trial = latents.clone(), latents.clone()
+    images: NDArray[np.uint8] | None = None
+    fractions = morphology.fractions(wanted)
+    size = morphology.size
+    jacobians = torch.zeros(n, size, latents[0].numel(), dtype=torch.float64)
+    errors = torch.zeros(n, size, dtype=torch.float64)
+    for turn in range(steps + 1):
+        rows = torch.nonzero(search.active)[:, 0]
+        if not len(rows):
+            break
+        at = rows.to(latents.device)
+        z = trial[at]
+        with torch.set_grad_enabled(turn < steps):
+            z.requires_grad_(turn < steps)
+            raw = logits(z)
+            offset = thresholds(raw.detach(), fractions[at])
+            hard, through = one_hot(raw + offset, SOFTNESS)
+            _, plain = one_hot(raw, SOFTNESS)
+            # A threshold far from the decoder's own roughens interfaces, so the latent is to have
+            # the fraction without, too.
+            held = statistics(through).unflatten(1, (-1, PER_PHASE))
+            found = torch.cat([plain.mean((2, 3))[:, 1:, None], held[..., 1:]], dim=2)
+            found = morphology.coordinates(found.flatten(1))
+            slopes = jacobian_of(found, [z])[0].cpu() if turn < steps else None
+        residual = (wanted[at] - found.detach()).double().cpu()
+        near = (residual.abs() <= close).all(1)
+        better = search.judge(rows, residual.square().sum(1), near)
+        kept = rows[better]
+        best[kept.to(latents.device)] = z.detach()[better.to(latents.device)]
+        labels = hard.argmax(1).to(torch.uint8).cpu().numpy()
+        if images is None:
+            images = labels
+        images[kept.numpy()] = labels[better.numpy()]
+        if slopes is None:
+            break
+        jacobians[kept], errors[kept] = slopes[better], residual[better]
+        move = damped_step(jacobians, errors, search.reach)
+        trial = best + move.reshape(best.shape).to(best)
+    assert images is not None
+    return best, images
