@@ -1,8 +1,8 @@
 """The HTTP API: campaigns, rounds, candidates and their pictures, read from one ledger.
 
-It changes nothing but that a laboratory may send in results. Numbers are in the unit that the
-property's name carries. The description of every field is in the OpenAPI document; its page works
-without a network.
+It changes nothing but that a laboratory may send in results; asked for designs, it only answers.
+Numbers are in the unit that the property's name carries. The description of every field is in the
+OpenAPI document; its page works without a network.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from interface import api_laboratory
+from interface import api_laboratory, api_propose
 from interface.models import (
     CampaignInfo,
     CandidateDetail,
@@ -280,6 +280,7 @@ def create_api(
         app.add_exception_handler(kind, handler)
     app.include_router(router)
     app.include_router(api_laboratory.router, responses=_PROBLEMS)
+    app.include_router(api_propose.router, responses=_PROBLEMS)
     app.include_router(rest_router)
     written = [f"[{host}]" if ":" in host else host for host in hosts]  # IPv6 as in a URL
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=written, www_redirect=False)

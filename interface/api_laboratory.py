@@ -1,6 +1,6 @@
 """The laboratory's part of the HTTP API: its work list, and the results that it sends in.
 
-Results are the only thing that the API takes. A request that another web site makes in a visitor's
+Results are the only thing that the API keeps. A request that another web site makes in a visitor's
 browser cannot be one: both content types are such that the browser asks this server first, which
 allows no other site.
 """

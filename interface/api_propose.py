@@ -1,0 +1,160 @@
+"""Asking a campaign's trained generator for designs over HTTP: the same as ``spinodal propose``.
+
+It takes the machine's time, so like the laboratory's results it is there only where the server
+answers on loopback alone. Requests of one server are answered one after the other.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+
+from interface.api_laboratory import found_campaign
+from interface.cli_common import place_beside
+from interface.cli_run import STARTED_FILE
+from interface.models import Problem
+from interface.output import rows
+from loop.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from loop.ledger import Ledger
+
+MOST_DESIGNS = 256  # in one answer
+LARGEST_BODY = 100_000  # bytes
+ELSEWHERE = "designs are proposed only where the server answers on loopback alone (spinodal serve)"
+
+_one_at_a_time = threading.Lock()
+
+PATH = "/api/campaigns/{name}/propose"
+router = APIRouter(tags=["generator"])
+
+
+class ProposeIn(BaseModel):
+    """What is asked of the generator."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    n: int = Field(default=16, ge=1, le=MOST_DESIGNS, description="Designs")
+    wishes: dict[str, float | Annotated[list[float], Field(min_length=2, max_length=2)]] = Field(
+        default_factory=dict,
+        description="Property -> value, or [low, high]; without any: the campaign's targets",
+        examples=[{"youngs_modulus_GPa": 190, "density_g_per_cm3": [8.05, 8.2]}],
+    )
+    guidance: float = Field(default=2.0, ge=0, le=15, description="0 ignores what is asked")
+    student: bool = Field(default=False, description="By the few-step student")
+    score: bool = Field(default=False, description="Have the simulators evaluate the designs")
+    seed: int = Field(default=0, ge=0, description="Another one: other designs")
+
+
+class ProposedInfo(BaseModel):
+    """Designs that answer a request; what was not scored is the generator's claim."""
+
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="null")
+
+    campaign: str
+    generator: str = Field(description="joint-flow, or joint-student for its student")
+    round: int = Field(description="That trained the generator")
+    checkpoint: str = Field(description="SHA-256 of its weights")
+    guidance: float
+    warnings: list[str] = Field(description="Requests unlike all that was evaluated, and why")
+    designs: list[dict[str, Any]] = Field(
+        description="id, requested_P and P per property, PHASE:ELEMENT fractions, process, "
+        "microstructure as rows of phase labels"
+    )
+
+
+_TAKES: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": ProposeIn.model_json_schema()}},
+    }
+}
+
+
+@router.post(
+    PATH,
+    response_model=ProposedInfo,
+    summary="Propose designs",
+    openapi_extra=_TAKES,
+    responses={
+        403: {"model": Problem, "description": "The server is open to a network"},
+        409: {"model": Problem, "description": "The campaign's file is not where it was"},
+        413: {"model": Problem, "description": "Too much at once"},
+        415: {"model": Problem, "description": "Not JSON"},
+    },
+)
+async def propose(name: str, request: Request) -> ProposedInfo:
+    """Designs from the trained generator of the last round. Nothing is added to the ledger."""
+    if not request.app.state.takes_results:
+        raise HTTPException(403, ELSEWHERE)
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if kind != "application/json":
+        raise HTTPException(415, f"content-type is {kind!r}; expected application/json")
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > LARGEST_BODY:
+            raise HTTPException(413, f"more than {LARGEST_BODY} bytes")
+    try:
+        asked = ProposeIn.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "body"
+        raise InvalidInputError(f"{where}: {first['msg'][:1].lower()}{first['msg'][1:]}") from None
+    ledger: Ledger = request.app.state.ledger
+    return await run_in_threadpool(_answer, ledger, name, asked)
+
+
+def _answer(ledger: Ledger, name: str, asked: ProposeIn) -> ProposedInfo:
+    from flows.assembly import open_session
+    from flows.proposal import wish
+    from flows.propose import propose as propose_designs
+
+    found_campaign(ledger, name)
+    path = _campaign_path(ledger, name)
+    with _one_at_a_time:
+        session = open_session(path, ledger.path or ledger.url)
+        with session.ledger:
+            wishes = []
+            for key, given in asked.wishes.items():
+                low, high = given if isinstance(given, list) else (given, given)
+                wishes.append(wish(key, low, high, session.properties))
+            found = propose_designs(
+                session,
+                asked.n,
+                wishes,
+                guidance=asked.guidance,
+                student=asked.student,
+                score=asked.score,
+                seed=asked.seed,
+            )
+    images = (design.microstructure for design in found.designs)
+    designs = [
+        row | {"microstructure": None if image is None else image.tolist()}
+        for row, image in zip(rows(found.table()), images, strict=True)
+    ]
+    about = {k: found.about[k] for k in ("generator", "round", "checkpoint", "guidance")}
+    return ProposedInfo(campaign=name, warnings=list(found.warnings), designs=designs, **about)
+
+
+def _campaign_path(ledger: Ledger, name: str) -> Path:
+    """Where the campaign's file was when it was last run. Raises a 409 when it is not there."""
+    note = place_beside(ledger, name) / STARTED_FILE
+    try:
+        path: Path | None = Path(json.loads(note.read_text(encoding="utf-8"))["campaign"])
+    except (OSError, ValueError, KeyError, TypeError):
+        path = None
+    if path is None or not path.exists():
+        raise HTTPException(
+            409,
+            f"it is not known where the campaign file of {name} lies; run the campaign here once "
+            "more (spinodal resume PATH)",
+        )
+    return path
