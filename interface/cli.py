@@ -10,10 +10,14 @@ import typer
 from typer.core import TyperGroup
 
 from interface import (
+    cli_adapt,
+    cli_edit,
     cli_interpolate,
     cli_laboratory,
     cli_make,
+    cli_propose,
     cli_read,
+    cli_reconstruct,
     cli_run,
     cli_schedule,
     cli_walk,
@@ -61,6 +65,10 @@ for group in (
     cli_read,
     cli_interpolate,
     cli_walk,
+    cli_propose,
+    cli_edit,
+    cli_adapt,
+    cli_reconstruct,
     cli_make,
 ):
     group.register(app)
