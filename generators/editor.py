@@ -19,13 +19,17 @@ from generators.dynamics.samplers import heun
 from generators.editing import fill, invert, tiled, times_between, vary
 from generators.flow import JointFlow
 from generators.interpolation import Path, between, shares
+from generators.steering import Steering
+from generators.steering_flow import steer_flow
 from generators.training.checkpoint import torch_generator
 from loop.candidate import Candidate, Origin
 from loop.errors import InvalidInputError
 
 FloatArray = NDArray[np.float64]
 STEPS = 24
-DEPTH = 0.8  # of the inversion before two designs are mixed: structure mixes, detail is kept
+# Of the inversion before two designs are mixed. Deeper, fractions and chord lengths of the frames
+# wander more; shallower, images are laid over each other (benchmarks/interpolation.py, --depth).
+DEPTH = 0.5
 
 
 class Editor:
@@ -50,23 +54,48 @@ class Editor:
         path: Path = "slerp",
         depth: float = DEPTH,
         requests: FloatArray | None = None,
+        steering: Steering | None = None,
+        rng: np.random.Generator | None = None,
     ) -> list[Candidate]:
         """n designs from a to b, the ends exactly as they are.
 
         Both are carried a share ``depth`` of the way back to noise, mixed there along ``path`` and
         brought forward again. ``requests``: (n, k) property values to be met on the way, NaN where
-        none. Raises InvalidInputError for designs of another kind and requests of a wrong shape.
+        none, such as ``evenly`` gives; ``steering``: how the flow's ``models`` bring the frames to
+        them by their derivatives, by default not at all. ``rng``: noise of its own, one for both
+        ends, takes the place of the inversion (Ho et al. 2020, figure 8), so that each call is
+        another walk between the same ends. Raises InvalidInputError for designs of another kind,
+        requests of a wrong shape, and steering without requests or models.
         """
+        if steering is not None and (requests is None or not self.flow.models):
+            raise InvalidInputError(
+                "steering of frames was asked for without "
+                + ("requests" if self.flow.models else "simulators that have derivatives")
+                + "; give them or leave the steering out"
+            )
         asked = self._requests(requests, n)
         states = self._states([a, b])
-        free = np.full((2, len(self.flow.properties)), np.nan)
-        noise = invert(self.flow.velocity(free, 0.0), states, self.steps, depth=depth)
+        if rng is None:
+            free = np.full((2, len(self.flow.properties)), np.nan)
+            noise = invert(self.flow.velocity(free, 0.0), states, self.steps, depth=depth)
+        else:
+            drawn = torch.randn(states[:1].shape, generator=torch_generator(rng)).to(states)
+            time = torch.full((2,), 1.0 - depth, device=states.device)
+            noise = interpolate(states, drawn.expand_as(states), time)
         mixed = between(noise[0], noise[1], shares(n), path).to(states.dtype)
         velocity = self.flow.velocity(asked, self.guidance)
         times = times_between(1.0 - depth, 1.0, self.steps).to(states.device)
-        details = {"edit": "frames", "of": [a.id, b.id]}
-        found = self._designs(heun(velocity, mixed, times), details)
-        return [a, *found[1:-1], b]
+        details: dict[str, Any] = {"edit": "frames", "of": [a.id, b.id]}
+        inner = heun(velocity, mixed, times)[1:-1]
+        if not len(inner):
+            return [a, b]
+        if steering is None:
+            return [a, *self._designs(inner, details), b]
+        latent, vectors = self.flow.parts(inner)
+        compositions = self.code.compositions_of(vectors)
+        met = steer_flow(self.flow, asked[1:-1], latent, compositions, steering)
+        origins = self._origins(len(inner), details | {"simulator_gradients": int(met.calls.sum())})
+        return [a, *self.code.candidates(met.images, met.compositions, vectors, origins), b]
 
     @torch.no_grad()
     def variations(

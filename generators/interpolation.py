@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from loop.errors import InvalidInputError, unknown_name
@@ -23,6 +25,17 @@ def shares(frames: int) -> Tensor:
     if frames < 2:
         raise InvalidInputError(f"{frames} frames; expected at least 2, the two ends")
     return torch.linspace(0.0, 1.0, frames, dtype=torch.float64)
+
+
+def evenly(a: ArrayLike, b: ArrayLike, frames: int) -> NDArray[np.float64]:
+    """(frames, k) property values in equal steps from those of one design (k,) to another's.
+
+    NaN where either is. Raises InvalidInputError for fewer than two frames.
+    """
+    s = shares(frames).numpy()[:, None]
+    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    found: NDArray[np.float64] = (1.0 - s) * x + s * y
+    return found
 
 
 def linear(a: Tensor, b: Tensor, share: Tensor) -> Tensor:

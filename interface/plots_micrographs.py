@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
 from interface.labels import phase_label
-from interface.pictures import ACCENT, colour_image
+from interface.pictures import ACCENT, OTHER_ARM_COLOURS, colour_image
 from interface.plots_style import house_figure
 from loop.errors import InvalidInputError
 from loop.statistics import precipitate_diameters, radial_power_spectrum, two_point_radial
@@ -18,6 +21,7 @@ FloatArray = NDArray[np.float64]
 LabelImages = NDArray[np.uint8]
 
 REAL = "#D9822B"
+IN_A_ROW = 12  # label images of a set in ``micrograph_rows``
 SHOWN = 9  # patches drawn of each set, spread evenly over it
 BAND = (10, 90)  # percentiles of the patches that the bands hold
 
@@ -94,17 +98,115 @@ def micrograph_comparison(
     return Path(path)
 
 
-def _patches(axes: Any, images: LabelImages, name: str, colour: str) -> None:
-    places = np.linspace(0, len(images) - 1, min(SHOWN, len(images))).round().astype(int)
+def micrograph_rows(
+    rows: Mapping[str, LabelImages],
+    path: Path | str,
+    *,
+    title: str = "Real and generated micrographs",
+) -> Path:
+    """PNG: one row of label images a set, its name before it, the first set drawn as real.
+
+    ``rows``: name -> (n, h, w), at most ``IN_A_ROW`` of them drawn. Raises InvalidInputError for
+    an empty set and when there is none.
+    """
+    for name, images in rows.items():
+        if images.ndim != 3 or len(images) == 0:
+            raise InvalidInputError(
+                f"micrographs of {name!r} have shape {images.shape}; expected (n, h, w), n > 0"
+            )
+    if not rows:
+        raise InvalidInputError("there are no micrographs to draw; give at least one set")
+    count = min(IN_A_ROW, max(map(len, rows.values())))
+    with house_figure(path, 1.0 * count + 2.0, 1.06 * len(rows) + 0.5) as figure:
+        figure.suptitle(title, x=0.008, ha="left", fontsize=12, weight="bold")
+        grid: Any = figure.subplots(len(rows), count, squeeze=False)
+        for number, (axes, (name, images)) in enumerate(zip(grid, rows.items(), strict=True)):
+            colour = REAL if number == 0 else ACCENT
+            _tiles(axes, images[:count], colour if number == 0 else "#C4CCD4")
+            axes[0].set_ylabel(
+                textwrap.fill(name, 20), rotation=0, ha="right", va="center", color=colour
+            )
+    return Path(path)
+
+
+def interpolation_figure(
+    strips: Sequence[LabelImages],
+    shares: FloatArray,
+    curves: Mapping[str, Sequence[FloatArray]],
+    path: Path | str,
+    *,
+    logarithmic: Collection[str] = (),
+    title: str = "Between two real micrographs",
+) -> Path:
+    """PNG: walks from one micrograph to another as strips, and what was simulated along them.
+
+    ``strips``: (m, h, w) frames of each walk, the ends real; ``shares`` (m,) from 0 to 1;
+    ``curves``: label of an axis -> a curve (m,) of each walk, more of them than there are strips
+    if need be: those of strips are drawn strong. ``logarithmic``: labels of the axes that are.
+    Raises InvalidInputError for frames or curves of another length.
+    """
+    lengths = {len(s) for s in strips} | {len(c) for walk in curves.values() for c in walk}
+    if not strips or not curves or lengths != {len(shares)}:
+        raise InvalidInputError(
+            f"strips and curves have {', '.join(map(str, sorted(lengths))) or 'no'} frames; "
+            f"expected {len(shares)}, one for each share, and at least one of both"
+        )
+    with house_figure(path, 0.98 * len(shares) + 0.6, 1.0 * len(strips) + 2.9) as figure:
+        figure.suptitle(title, x=0.008, ha="left", fontsize=12, weight="bold")
+        heights = (1.0 * len(strips), 2.5)
+        parts: Any = figure.subfigures(2, 1, height_ratios=heights)
+        grid: Any = parts[0].subplots(len(strips), len(shares), squeeze=False)
+        for number, (axes, frames) in enumerate(zip(grid, strips, strict=True)):
+            _tiles(axes, frames, "#C4CCD4")
+            for end in (axes[0], axes[-1]):
+                _frame(end, REAL)
+            colour = _walk_colour(number)
+            axes[0].set_ylabel(str(number + 1), rotation=0, ha="right", va="center", color=colour)
+        panels: Any = parts[1].subplots(1, len(curves), squeeze=False)
+        for ax, (label, walks) in zip(panels[0], curves.items(), strict=True):
+            for number, values in reversed(list(enumerate(walks))):
+                shown = number < len(strips)
+                ax.plot(
+                    shares,
+                    values,
+                    color=_walk_colour(number) if shown else "#C4CCD4",
+                    marker="o" if shown else None,
+                    markersize=3.5,
+                    linewidth=1.8 if shown else 1.0,
+                )
+            ax.set(xlabel="share of the second micrograph", ylabel=label, xlim=(-0.02, 1.02))
+            if label in logarithmic:
+                ax.set_yscale("log")
+                ax.yaxis.set_major_formatter("{x:g}")
+                ax.yaxis.set_minor_formatter(NullFormatter())
+    return Path(path)
+
+
+def _walk_colour(number: int) -> str:
+    colours = (ACCENT, *OTHER_ARM_COLOURS, REAL)
+    return colours[number % len(colours)]
+
+
+def _tiles(axes: Any, images: LabelImages, edge: str) -> None:
+    """Pictures without ticks; axes that are left over stay empty."""
     for ax in axes:
         ax.grid(visible=False)
         ax.set(xticks=[], yticks=[])
         for spine in ax.spines.values():
             spine.set_visible(False)
-    for ax, place in zip(axes, places, strict=False):
-        ax.imshow(colour_image(images[place]), interpolation="nearest")
-        for spine in ax.spines.values():
-            spine.set(visible=True, color="#C4CCD4", linewidth=0.8)
+    for ax, image in zip(axes, images, strict=False):
+        ax.imshow(colour_image(image), interpolation="nearest")
+        _frame(ax, edge)
+
+
+def _frame(ax: Any, colour: str) -> None:
+    for spine in ax.spines.values():
+        spine.set(visible=True, color=colour, linewidth=0.8 if colour != REAL else 1.6)
+
+
+def _patches(axes: Any, images: LabelImages, name: str, colour: str) -> None:
+    places = np.linspace(0, len(images) - 1, min(SHOWN, len(images))).round().astype(int)
+    _tiles(axes, images[places], "#C4CCD4")
     axes[0].set_title(name, color=colour)
 
 

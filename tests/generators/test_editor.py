@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Any, cast
+
 import numpy as np
 import pytest
+from torch import Tensor
 
 from generators.editor import Editor
-from generators.interpolation import PATHS
+from generators.interpolation import PATHS, evenly
+from generators.steering import Steering
 from loop.candidate import Candidate
 from loop.errors import InvalidInputError
 from tests.generators.test_flow import trained, untrained
@@ -50,6 +55,71 @@ def test_shallow_frames_stay_near_their_ends(editor: Editor, designs: list[Candi
     assert first.phase_compositions is not None
     assert designs[0].phase_compositions is not None
     np.testing.assert_allclose(first.phase_compositions, designs[0].phase_compositions, atol=0.03)
+
+
+def test_frames_with_noise_of_their_own_are_another_walk_between_the_same_ends(
+    editor: Editor, designs: list[Candidate]
+) -> None:
+    def walk(seed: int) -> list[Candidate]:
+        rng = np.random.default_rng(seed)
+        return editor.frames(designs[0], designs[1], 4, path="linear", depth=0.9, rng=rng)
+
+    first, again, other = walk(0), walk(0), walk(1)
+    assert first == again
+    for found in (first, other):
+        assert found[0] is designs[0]
+        assert found[-1] is designs[1]
+    assert {c.id for c in first[1:-1]}.isdisjoint(c.id for c in other[1:-1])
+    assert editor.frames(designs[0], designs[1], 2) == designs  # nothing in between
+
+
+class Fractions:
+    """Fraction of the second phase, with gradient."""
+
+    def properties_of(
+        self, fields: Tensor | None, compositions: Tensor | None
+    ) -> dict[str, Tensor]:
+        assert fields is not None
+        assert compositions is not None
+        return {"fraction": fields[:, 1].mean((1, 2)) + 0.0 * compositions.sum((1, 2))}
+
+
+def test_steered_frames_have_the_fractions_that_are_asked(
+    editor: Editor, designs: list[Candidate]
+) -> None:
+    flow = copy.copy(editor.flow)
+    flow.models = (cast(Any, Fractions()),)
+    place = flow.properties.index("fraction")
+    start, end = (float(d.phase_fractions()[1]) for d in designs)
+    ends = np.full((2, len(flow.properties)), np.nan)
+    ends[:, place] = start, end
+    requests = evenly(ends[0], ends[1], 6)
+    plain, steered = (
+        Editor(flow, steps=4).frames(
+            designs[0], designs[1], 6, requests=requests, steering=steering
+        )
+        for steering in (None, Steering(composition_steps=0))
+    )
+
+    def error(frames: list[Candidate]) -> float:
+        found = [float(c.phase_fractions()[1]) for c in frames]
+        return float(np.abs(np.array(found) - requests[:, place]).max())
+
+    # A pixel of 32 x 32 is 0.001; the untrained decoder moves several at once.
+    assert error(steered) < max(0.02, 0.5 * error(plain))
+    assert steered[1].origin.details["simulator_gradients"] > 0
+    with pytest.raises(InvalidInputError, match="without requests"):
+        Editor(flow, steps=4).frames(designs[0], designs[1], 6, steering=Steering())
+    with pytest.raises(InvalidInputError, match="without simulators that have derivatives"):
+        editor.frames(designs[0], designs[1], 6, requests=requests, steering=Steering())
+
+
+def test_property_values_go_evenly_from_one_design_to_the_other() -> None:
+    found = evenly([1.0, np.nan], [3.0, 2.0], 5)
+    np.testing.assert_allclose(found[:, 0], [1.0, 1.5, 2.0, 2.5, 3.0])
+    assert np.isnan(found[:, 1]).all()
+    with pytest.raises(InvalidInputError, match="at least 2"):
+        evenly([1.0], [2.0], 1)
 
 
 def test_variations_grow_with_their_strength(editor: Editor, designs: list[Candidate]) -> None:
