@@ -34,8 +34,6 @@ from generators.networks.autoencoder import Autoencoder
 from generators.networks.dit import PATCH
 from generators.networks.joint import PIXEL_PATCH, JointNetwork, joint_network
 from generators.networks.mlp import VectorFlow
-from generators.requests import draw_requests
-from generators.resuming import Resuming
 from generators.showing import with_pictures
 from generators.sketch import Sketch
 from generators.steering import Steered, Steering
@@ -49,8 +47,8 @@ from generators.training.flow_matching import (
     train_head,
 )
 from generators.training.rows import drawing_weights, rows_to_encode, scored_rows
-from loop.candidate import Candidate, Origin, Record
-from loop.errors import InvalidCampaignError, InvalidInputError
+from loop.candidate import Candidate, Record
+from loop.errors import InvalidInputError
 from loop.library import Library
 from loop.protocols import Differentiable, Progress, silent
 from loop.scaling import PropertyScale
@@ -61,7 +59,7 @@ FloatArray = NDArray[np.float64]
 TOGETHER = 256  # designs that are denoised at once
 
 
-class JointFlow(Stages, Resuming):
+class JointFlow(Stages):
     """Generator by conditional flow matching in the joint latent space."""
 
     name = "joint-flow"
@@ -78,25 +76,13 @@ class JointFlow(Stages, Resuming):
     ) -> None:
         """``models``: simulators whose derivatives guide what is proposed (``steering``)."""
         side = Autoencoder.factor * PATCH
-        if space.image_shape is not None and any(length % side for length in space.image_shape):
-            raise InvalidCampaignError(
-                f"{self.name} got images of {space.image_shape[0]} x {space.image_shape[1]} pixels; "
-                f"expected a multiple of {side} (images.patch)"
-            )
-        self.space = space
-        self.library = library
-        self.targets = targets
-        self.properties = tuple(properties)
+        super().__init__(space, library, targets, properties, device, side=side)
         self.settings = settings
-        self.device = device
         self.models = tuple(models)
-        self.code: JointCode | None = None
-        self.property_scale: PropertyScale | None = None
         self.linear: GaussianVelocity | None = None
         self.network: JointNetwork | None = None
         self.head: VectorFlow | None = None
         self.sketch: Sketch | None = None
-        self.near: FloatArray = np.zeros((0, len(self.properties)))  # values of the best rows
         self.metrics: dict[str, Any] = {}  # of the last fit, for the model card
 
     # Fitting
@@ -219,21 +205,6 @@ class JointFlow(Stages, Resuming):
 
     # Proposing
 
-    def propose(
-        self,
-        n: int,
-        targets: Targets | None = None,
-        *,
-        guidance: float,
-        rng: np.random.Generator,
-    ) -> list[Candidate]:
-        """n candidates whose compositions are feasible; guidance 0 or no targets: unconditional."""
-        if targets is None:
-            requests = np.full((n, len(self.properties)), np.nan)
-        else:
-            requests = draw_requests(n, targets, self.properties, self.near, rng)
-        return self.generate(requests, guidance=guidance, rng=rng)
-
     @torch.no_grad()
     def generate(
         self,
@@ -261,7 +232,10 @@ class JointFlow(Stages, Resuming):
             again, others = self._drawn(requests[rows], guidance, source, how)
             nearer = made.replaced(rows, again)
             vectors[torch.from_numpy(rows[nearer])] = others[torch.from_numpy(nearer)]
-        origins = self._origins(requests, guidance, made.calls if self.models else None)
+        counts = [{"simulator_gradients": int(n)} if self.models else {} for n in made.calls]
+        origins = [
+            self.origin(row, guidance, **count) for row, count in zip(requests, counts, strict=True)
+        ]
         return self.code.candidates(made.images, made.compositions, vectors, origins)
 
     def _drawn(
@@ -316,21 +290,6 @@ class JointFlow(Stages, Resuming):
             guidance,
         )  # the linear part is the same with and without conditions
         return lambda x, t: linear(x, t) + learned(x, t)
-
-    def _origins(
-        self, requests: FloatArray, guidance: float, calls: NDArray[np.int64] | None
-    ) -> list[Origin]:
-        """``calls``: (n,) of the simulators, with gradient."""
-        found = []
-        for i, row in enumerate(requests):
-            asked = zip(self.properties, row, strict=True)
-            details: dict[str, Any] = {
-                "requested": {k: float(v) for k, v in asked if np.isfinite(v)}
-            }
-            if calls is not None:
-                details["simulator_gradients"] = int(calls[i])
-            found.append(Origin(self.name, guidance, details))
-        return found
 
     def trained_network(self) -> JointNetwork:
         """The transformer; raises InvalidInputError before the first fit."""

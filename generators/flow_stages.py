@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from generators.asked import Asked
 from generators.coding import JointCode
 from generators.dynamics.flow import classifier_free
 from generators.dynamics.samplers import heun, uniform_times
@@ -24,28 +25,16 @@ from generators.networks.mlp import VectorFlow
 from generators.sketch import Sketch
 from generators.training.flow_matching import FlowSettings, Rows, RunSettings
 from loop.candidate import Candidate
-from loop.scaling import PropertyScale
 
 FloatArray = NDArray[np.float64]
 
 
-class Stages:
+class Stages(Asked):
     """Of a flow with these parts; see ``JointFlow``."""
 
     settings: FlowSettings
-    properties: tuple[str, ...]
-    device: str
-    code: JointCode | None
-    property_scale: PropertyScale | None
     head: VectorFlow | None
     sketch: Sketch | None = None
-
-    def conditions(self, requests: FloatArray) -> tuple[Tensor, Tensor]:
-        """Standardised requests (n, k), 0 where nothing is asked, and which are asked."""
-        assert self.property_scale is not None
-        known = torch.from_numpy(np.isfinite(requests)).to(self.device)
-        y = torch.from_numpy(np.nan_to_num(self.property_scale.forward(requests))).float()
-        return y.to(self.device), known
 
     # Before
 

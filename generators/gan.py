@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from generators.asked import Asked
 from generators.coding import JointCode
 from generators.joint import (
     CompositionCode,
@@ -28,8 +29,6 @@ from generators.joint import (
     stack_process,
 )
 from generators.networks.gan import FACTOR, Critic, DesignGenerator, Layout
-from generators.requests import draw_requests
-from generators.resuming import Resuming
 from generators.settings import with_settings
 from generators.training.adversarial import (
     STAGE,
@@ -42,7 +41,7 @@ from generators.training.adversarial import (
 from generators.training.checkpoint import torch_generator
 from generators.training.losses import LAGS, two_point
 from generators.training.rows import drawing_weights, rows_to_encode, scored_rows
-from loop.candidate import Candidate, Origin, Record
+from loop.candidate import Candidate, Record
 from loop.errors import InvalidCampaignError, InvalidInputError, unknown_name
 from loop.library import Library
 from loop.protocols import Progress, silent
@@ -112,7 +111,7 @@ def plain_code(space: DesignSpace, candidates: Sequence[Candidate]) -> JointCode
     return JointCode(space, None, compositions, process, None, None)
 
 
-class JointGAN(Resuming):
+class JointGAN(Asked):
     """Generator by an adversarial pair over label images and coded vectors."""
 
     name = "gan"
@@ -126,22 +125,10 @@ class JointGAN(Resuming):
         settings: JointGANSettings,
         device: str = "cpu",
     ) -> None:
-        if space.image_shape is not None and any(length % FACTOR for length in space.image_shape):
-            raise InvalidCampaignError(
-                f"gan got images of {space.image_shape[0]} x {space.image_shape[1]} pixels; "
-                f"expected a multiple of {FACTOR} (images.patch)"
-            )
-        self.space = space
-        self.library = library
-        self.targets = targets
-        self.properties = tuple(properties)
+        super().__init__(space, library, targets, properties, device, side=FACTOR)
         self.settings = settings
-        self.device = device
-        self.code: JointCode | None = None
-        self.property_scale: PropertyScale | None = None
         self.network: DesignGenerator | None = None
         self.critic: Critic | None = None
-        self.near: FloatArray = np.zeros((0, len(self.properties)))  # values of the best rows
         self.figures: dict[str, float] = {}  # of the last fit, see ``_learned``
 
     # Fitting
@@ -226,10 +213,9 @@ class JointGAN(Resuming):
         network = self.trained_network()
         assert self.code is not None
         assert self.critic is not None
-        split = "val" if self._has_held_out() else "train"
-        designs = _designs(self.code, self.library.draw(HELD_OUT, rng=rng, split=split))
+        designs = _designs(self.code, self.held_out(HELD_OUT, rng))
         nothing = np.full((HELD_OUT, len(self.properties)), np.nan)
-        values, mask = self._conditions(nothing)
+        values, mask = self.conditions(nothing)
         noise = torch.randn(HELD_OUT, network.noise, generator=torch_generator(rng))
         logits, vectors = self._outputs(noise.to(self.device), values, mask, 0.0)
         fields = None if logits is None else _hot(logits.argmax(1), len(self.space.phases))
@@ -247,29 +233,7 @@ class JointGAN(Resuming):
             figures["two_point_error"] = float(error)
         return figures
 
-    def _has_held_out(self) -> bool:
-        made = self.library.made
-        return bool(len(made.rows("val"))) if made is not None else self.library.has_images("val")
-
     # Proposing
-
-    def propose(
-        self,
-        n: int,
-        targets: Targets | None = None,
-        *,
-        guidance: float,
-        rng: np.random.Generator,
-    ) -> list[Candidate]:
-        """n candidates whose compositions are feasible; guidance 0 or no targets: without request.
-
-        Targets, values and ranges alike, become requested values (``draw_requests``).
-        """
-        if targets is None:
-            requests = np.full((n, len(self.properties)), np.nan)
-        else:
-            requests = draw_requests(n, targets, self.properties, self.near, rng)
-        return self.generate(requests, guidance=guidance, rng=rng)
 
     @torch.no_grad()
     def generate(
@@ -287,13 +251,13 @@ class JointGAN(Resuming):
         n = len(requests)
         if not n:
             return []
-        values, known = self._conditions(requests)
+        values, known = self.conditions(requests)
         noise = torch.randn(n, network.noise, generator=torch_generator(rng)).to(self.device)
         logits, vectors = self._outputs(noise, values, known, guidance)
         images = None
         if logits is not None:
             images = logits.argmax(1).to(torch.uint8).cpu().numpy()
-        origins = [self._origin(row, guidance) for row in requests]
+        origins = [self.origin(row, guidance) for row in requests]
         return self.code.candidates(images, self.code.compositions_of(vectors), vectors, origins)
 
     def _outputs(
@@ -314,19 +278,6 @@ class JointGAN(Resuming):
             if image is not None:
                 logits.append(image)
         return torch.cat(logits) if logits else None, torch.cat(vectors)
-
-    def _conditions(self, requests: FloatArray) -> tuple[Tensor, Tensor]:
-        """Standardised values (n, k) and which are known."""
-        assert self.property_scale is not None
-        known = torch.from_numpy(np.isfinite(requests)).to(self.device)
-        values = torch.from_numpy(np.nan_to_num(self.property_scale.forward(requests))).float()
-        return values.to(self.device), known
-
-    def _origin(self, row: FloatArray, guidance: float) -> Origin:
-        asked = zip(self.properties, row, strict=True)
-        return Origin(
-            self.name, guidance, {"requested": {k: float(v) for k, v in asked if np.isfinite(v)}}
-        )
 
     def trained_network(self) -> DesignGenerator:
         """The generator's network; raises InvalidInputError before the first fit."""

@@ -17,14 +17,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from generators.asked import Asked
 from generators.coding import JointCode
 from generators.joint import stack_images
 from generators.networks.autoencoder import Autoencoder
 from generators.networks.vector_vae import PrincipalComponents, VectorVAE
-from generators.requests import draw_requests
-from generators.resuming import Resuming
 from generators.settings import with_settings
 from generators.training.checkpoint import torch_generator
 from generators.training.flow_matching import Rows
@@ -40,7 +38,7 @@ from generators.training.variational import (
     train_vae,
 )
 from generators.vae import VAESettings
-from loop.candidate import Candidate, Origin, Record
+from loop.candidate import Candidate, Record
 from loop.errors import InvalidCampaignError, InvalidInputError, unknown_name
 from loop.library import Library
 from loop.protocols import Progress, silent
@@ -101,7 +99,7 @@ def joint_vae_settings(preset: str, settings: Mapping[str, Any]) -> JointVAESett
     return found
 
 
-class JointVAE(Resuming):
+class JointVAE(Asked):
     """Generator by a conditional variational autoencoder over the joint state."""
 
     name = "vae"
@@ -115,22 +113,9 @@ class JointVAE(Resuming):
         settings: JointVAESettings,
         device: str = "cpu",
     ) -> None:
-        side = Autoencoder.factor
-        if space.image_shape is not None and any(length % side for length in space.image_shape):
-            raise InvalidCampaignError(
-                f"vae got images of {space.image_shape[0]} x {space.image_shape[1]} pixels; "
-                f"expected a multiple of {side} (images.patch)"
-            )
-        self.space = space
-        self.library = library
-        self.targets = targets
-        self.properties = tuple(properties)
+        super().__init__(space, library, targets, properties, device, side=Autoencoder.factor)
         self.settings = settings
-        self.device = device
-        self.code: JointCode | None = None
-        self.property_scale: PropertyScale | None = None
         self.network: VectorVAE | None = None
-        self.near: FloatArray = np.zeros((0, len(self.properties)))  # values of the best rows
         self.figures: dict[str, float] = {}  # of the last fit, see ``variational.learned``
 
     # Fitting
@@ -188,7 +173,7 @@ class JointVAE(Resuming):
             pictures=new.pictures(),
         )
         train_vae(new.network, Rows(states, conditions[kept], weights[kept], plain), run)
-        held_out = new.code.states(self._held_out(rng)).to(self.device)
+        held_out = new.code.states(self.held_out(HELD_OUT, rng)).to(self.device)
         new.figures = learned(new.network, held_out, torch_generator(rng, self.device))
         steps = self.settings.first_steps if fresh else self.settings.retrain_steps
         progress(STAGE, steps, steps, **new.figures)
@@ -206,15 +191,6 @@ class JointVAE(Resuming):
 
         return pictures_of(draw, self.settings.training, self.keep)
 
-    def _held_out(self, rng: np.random.Generator) -> list[Candidate]:
-        """Designs of the validation split where there is one."""
-        made, images = self.library.made, self.library.split_images
-        if made is not None:
-            split = "val" if len(made.rows("val")) else "train"
-        else:
-            split = "val" if images is not None and images.images["val"] else "train"
-        return self.library.draw(HELD_OUT, rng=rng, split=split)
-
     def make_network(self, code: JointCode, latent: int) -> VectorVAE:
         """The untrained network for states of this coding."""
         s, image = self.settings, code.latent_shape
@@ -230,24 +206,6 @@ class JointVAE(Resuming):
 
     # Proposing
 
-    def propose(
-        self,
-        n: int,
-        targets: Targets | None = None,
-        *,
-        guidance: float,
-        rng: np.random.Generator,
-    ) -> list[Candidate]:
-        """n candidates whose compositions are feasible; guidance 0 or no targets: from the prior.
-
-        Targets, values and ranges alike, become requested values (``draw_requests``).
-        """
-        if targets is None:
-            requests = np.full((n, len(self.properties)), np.nan)
-        else:
-            requests = draw_requests(n, targets, self.properties, self.near, rng)
-        return self.generate(requests, guidance=guidance, rng=rng)
-
     @torch.no_grad()
     def generate(
         self, requests: FloatArray, *, guidance: float, rng: np.random.Generator
@@ -262,7 +220,7 @@ class JointVAE(Resuming):
         assert self.code is not None
         if not len(requests):
             return []
-        values, known = self._conditions(requests)
+        values, known = self.conditions(requests)
         source = torch_generator(rng)
         n = len(requests)
         z = torch.randn(n, network.latent, generator=source).to(self.device)
@@ -278,22 +236,9 @@ class JointVAE(Resuming):
         if self.code.vae is not None and shape is not None:
             latent, vectors = states.tensor_split([math.prod(shape)], dim=1)
             images = self.code.vae.decode(latent.reshape(-1, *shape))
-        origins = [self._origin(row, guidance) for row in requests]
+        origins = [self.origin(row, guidance) for row in requests]
         compositions = self.code.compositions_of(vectors)
         return self.code.candidates(images, compositions, vectors, origins)
-
-    def _conditions(self, requests: FloatArray) -> tuple[Tensor, Tensor]:
-        """Standardised values (n, k) and which are known."""
-        assert self.property_scale is not None
-        known = torch.from_numpy(np.isfinite(requests)).to(self.device)
-        values = torch.from_numpy(np.nan_to_num(self.property_scale.forward(requests))).float()
-        return values.to(self.device), known
-
-    def _origin(self, row: FloatArray, guidance: float) -> Origin:
-        asked = zip(self.properties, row, strict=True)
-        return Origin(
-            self.name, guidance, {"requested": {k: float(v) for k, v in asked if np.isfinite(v)}}
-        )
 
     def log_likelihood_bound(
         self, candidates: list[Candidate], *, rng: np.random.Generator

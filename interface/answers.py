@@ -6,9 +6,11 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from interface.cli_common import chosen_ledger, default_ledger, new_file, program
+import typer
+
+from interface.cli_common import FLAG, chosen_ledger, default_ledger, new_file, program
 from interface.labels import short_id
 from interface.output import json_text, note, print_frame, print_json, rows, whole_file
 from loop.errors import InvalidInputError, LedgerError
@@ -20,6 +22,26 @@ if TYPE_CHECKING:
 
 TABLES = (".csv", ".json")
 PICTURES = (".png",)
+
+# Options of such commands
+
+CampaignArgument = Annotated[
+    Path, typer.Argument(metavar="CAMPAIGN", help="A campaign that has been run.")
+]
+Number = Annotated[int, typer.Option("-n", metavar="N", min=1, max=4096, help="Designs.")]
+Score = Annotated[
+    bool, typer.Option("--score", metavar=FLAG, help="Have the simulators evaluate them.")
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", metavar="FILE.csv|json", help="The designs, as a new file."),
+]
+Pictures = Annotated[
+    Path | None, typer.Option("--pictures", metavar="FILE.png", help="Their micrographs.")
+]
+Seed = Annotated[
+    int, typer.Option("--seed", metavar="N", min=0, help="Another one: other designs.")
+]
 
 
 @contextmanager

@@ -8,15 +8,21 @@ from typing import Annotated
 
 import typer
 
-from interface.answers import answer, check_new_files, trained_session
+from interface.answers import (
+    CampaignArgument,
+    Number,
+    Output,
+    Pictures,
+    Score,
+    Seed,
+    answer,
+    check_new_files,
+    trained_session,
+)
 from interface.cli_common import FLAG, JsonOption, LedgerOption, from_here, guarded
 from interface.output import note, print_frame
 from loop.errors import InvalidInputError
 
-CampaignArgument = Annotated[
-    Path, typer.Argument(metavar="CAMPAIGN", help="A campaign that has been run.")
-]
-Number = Annotated[int, typer.Option("-n", metavar="N", min=1, max=1024, help="Designs.")]
 Strength = Annotated[
     float,
     typer.Option(
@@ -26,19 +32,6 @@ Strength = Annotated[
 Steps = Annotated[
     int | None,
     typer.Option("--steps", metavar="N", min=1, max=1_000_000, help="Of the training."),
-]
-Score = Annotated[
-    bool, typer.Option("--score", metavar=FLAG, help="Have the simulators evaluate them.")
-]
-Output = Annotated[
-    Path | None,
-    typer.Option("--output", metavar="FILE.csv|json", help="The designs, as a new file."),
-]
-Pictures = Annotated[
-    Path | None, typer.Option("--pictures", metavar="FILE.png", help="Their micrographs.")
-]
-Seed = Annotated[
-    int, typer.Option("--seed", metavar="N", min=0, help="Another one: other designs.")
 ]
 
 

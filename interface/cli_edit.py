@@ -7,37 +7,30 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from interface.answers import answer, check_new_files, trained_session
-from interface.cli_common import FLAG, JsonOption, LedgerOption, guarded
+from interface.answers import (
+    CampaignArgument,
+    Number,
+    Output,
+    Pictures,
+    Score,
+    Seed,
+    answer,
+    check_new_files,
+    trained_session,
+)
+from interface.cli_common import JsonOption, LedgerOption, guarded
 from loop.errors import InvalidInputError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-CampaignArgument = Annotated[
-    Path, typer.Argument(metavar="CAMPAIGN", help="A campaign that has been run.")
-]
 DesignArgument = Annotated[
     str, typer.Argument(metavar="ID", help="A design's id, or how it begins.")
 ]
-Number = Annotated[int, typer.Option("-n", metavar="N", min=1, max=256, help="Designs.")]
 Guidance = Annotated[
     float,
     typer.Option("--guidance", metavar="S", min=0.0, max=15.0, help="Of the generator."),
-]
-Score = Annotated[
-    bool, typer.Option("--score", metavar=FLAG, help="Have the simulators evaluate them.")
-]
-Output = Annotated[
-    Path | None,
-    typer.Option("--output", metavar="FILE.csv|json", help="The designs, as a new file."),
-]
-Pictures = Annotated[
-    Path | None, typer.Option("--pictures", metavar="FILE.png", help="Their micrographs.")
-]
-Seed = Annotated[
-    int, typer.Option("--seed", metavar="N", min=0, help="Another one: other designs.")
 ]
 
 

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import shlex
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from interface.answers import answer, check_new_files, trained_session
+from interface.answers import (
+    CampaignArgument,
+    Number,
+    Output,
+    Pictures,
+    Score,
+    Seed,
+    answer,
+    check_new_files,
+    trained_session,
+)
 from interface.cli_common import (
     FLAG,
     JsonOption,
@@ -39,15 +48,10 @@ def register(app: typer.Typer) -> None:
     app.command()(distil)
 
 
-CampaignArgument = Annotated[
-    Path, typer.Argument(metavar="CAMPAIGN", help="A campaign that has been run.")
-]
-
-
 @guarded
 def propose(
     campaign: CampaignArgument,
-    n: Annotated[int, typer.Option("-n", metavar="N", min=1, max=4096, help="Designs.")] = 16,
+    n: Number = 16,
     wishes: Annotated[
         list[str] | None,
         typer.Option(
@@ -69,19 +73,10 @@ def propose(
         int | None,
         typer.Option("--steps", metavar="N", min=1, max=MOST_STEPS, help="Of which student."),
     ] = None,
-    score: Annotated[
-        bool, typer.Option("--score", metavar=FLAG, help="Have the simulators evaluate them.")
-    ] = False,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", metavar="FILE.csv|json", help="The designs, as a new file."),
-    ] = None,
-    pictures: Annotated[
-        Path | None, typer.Option("--pictures", metavar="FILE.png", help="Their micrographs.")
-    ] = None,
-    seed: Annotated[
-        int, typer.Option("--seed", metavar="N", min=0, help="Another one: other designs.")
-    ] = 0,
+    score: Score = False,
+    output: Output = None,
+    pictures: Pictures = None,
+    seed: Seed = 0,
     ledger: LedgerOption = None,
     as_json: JsonOption = False,
 ) -> None:
