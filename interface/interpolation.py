@@ -1,146 +1,46 @@
-"""Paths between two compositions, or between two candidates of a ledger, as points and outcomes."""
+"""Paths between two compositions, between two candidates of a ledger, or along a tie-line."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from interface.labels import fractions_text, phase_label, short_id
-from interface.output import cell
-from loop.candidate import Candidate, Origin, Outcome
+from interface.interpolated import Interpolation, Mended
+from interface.interpolation_ends import end_compositions
+from loop.candidate import Candidate, Origin
 from loop.composition import FloatArray
 from loop.constraints import Group
 from loop.errors import InvalidInputError
-from loop.formula import canonical_text, parse_composition, to_vector
-from loop.paths import feasible_path, geodesic_path, path_length, positions, straight_path
+from loop.formula import parse_composition, to_vector
+from loop.paths import feasible_path, geodesic_path, positions, straight_path
 from loop.polytope import CompositionSet
 
 if TYPE_CHECKING:
-    import pandas as pd
-
+    from flows.paths import Generated
     from loop.campaign import Campaign
+    from loop.protocols import Simulator
     from loop.space import DesignSpace
 
-LINE, AITCHISON, FEASIBLE = "line", "aitchison", "feasible"
+LINE, AITCHISON, FEASIBLE, GENERATOR, TIE_LINE = (
+    "line",
+    "aitchison",
+    "feasible",
+    "generator",
+    "tie-line",
+)
 
-
-@dataclass(frozen=True, eq=False)
-class Interpolation:
-    """n points: ``t`` (n,), ``compositions`` (n, p, e), what may carry them besides.
-
-    ``feasible`` (n,): whether each meets the bounds and constraints, None where there are none;
-    ``violations``: what it breaks. ``candidates``: the designs that are scored.
-    """
-
-    kind: str
-    phases: tuple[str, ...]
-    elements: tuple[str, ...]
-    t: FloatArray
-    compositions: FloatArray
-    feasible: NDArray[np.bool_] | None
-    violations: tuple[tuple[str, ...], ...]
-    candidates: tuple[Candidate, ...] = ()
-    outcomes: tuple[Outcome, ...] = ()
-
-    def columns(self) -> list[str]:
-        """Names of the composition columns: ``Ni``, or ``gamma:Ni`` with several phases."""
-        if len(self.phases) < 2:
-            return list(self.elements)
-        return [f"{phase}:{element}" for phase in self.phases for element in self.elements]
-
-    def lengths(self) -> dict[str, dict[str, float]]:
-        """Euclidean and Aitchison length of each phase's path; infinite where elements change."""
-        return {
-            phase: {
-                "euclidean": path_length(self.compositions[:, i]),
-                "aitchison": path_length(self.compositions[:, i], aitchison=True),
-            }
-            for i, phase in enumerate(self.phases)
-        }
-
-    def frame(self) -> pd.DataFrame:
-        """One row a point: t, atomic fractions, feasible, and what the simulators found."""
-        import pandas as pd
-
-        table: dict[str, Any] = {"t": self.t}
-        flat = self.compositions.reshape(len(self.t), -1)
-        table |= {name: flat[:, i] for i, name in enumerate(self.columns())}
-        if self.feasible is not None:
-            table["feasible"] = self.feasible
-        if self.candidates:
-            table["id"] = [candidate.id for candidate in self.candidates]
-        if self.outcomes:
-            table["status"] = [outcome.status for outcome in self.outcomes]
-            for name in dict.fromkeys(k for o in self.outcomes for k in o.values):
-                table[name] = [o.values.get(name, np.nan) for o in self.outcomes]
-                if any(name in o.bounds for o in self.outcomes):
-                    ends = [o.bounds.get(name, (np.nan, np.nan)) for o in self.outcomes]
-                    table[f"{name}_low"] = [end[0] for end in ends]
-                    table[f"{name}_high"] = [end[1] for end in ends]
-            if any(outcome.reason for outcome in self.outcomes):
-                table["reason"] = [outcome.reason or None for outcome in self.outcomes]
-        return pd.DataFrame(table)
-
-    def shown(self) -> pd.DataFrame:
-        """The frame as people read it: phases in words, bounds beside their value, short ids."""
-        frame = self.frame()
-        if len(self.phases) > 1:
-            for i, phase in enumerate(self.phases):
-                texts = [
-                    fractions_text(dict(zip(self.elements, row, strict=True)))
-                    for row in self.compositions[:, i].tolist()
-                ]
-                frame.insert(1 + i, f"{phase_label(phase)} at.%", texts)
-            frame = frame.drop(columns=self.columns())
-        for name in {name for o in self.outcomes for name in o.bounds}:
-            ends = zip(frame[name], frame[f"{name}_low"], frame[f"{name}_high"], strict=True)
-            frame[name] = [f"{cell(v)} [{cell(low)}, {cell(high)}]" for v, low, high in ends]
-            frame = frame.drop(columns=[f"{name}_low", f"{name}_high"])
-        if "id" in frame.columns:
-            frame["id"] = [short_id(one) for one in frame["id"]]
-        return frame
-
-    def document(self) -> dict[str, Any]:
-        """The same as JSON-able values, with the canonical text of every composition."""
-        points = []
-        for i, t in enumerate(self.t):
-            rows = self.compositions[i]
-            point: dict[str, Any] = {
-                "t": float(t),
-                "compositions": {
-                    phase: dict(zip(self.elements, map(float, row), strict=True))
-                    for phase, row in zip(self.phases, rows, strict=True)
-                },
-                "texts": {
-                    phase: canonical_text(row, self.elements)
-                    for phase, row in zip(self.phases, rows, strict=True)
-                },
-            }
-            if self.feasible is not None:
-                point["feasible"] = bool(self.feasible[i])
-                point["violations"] = list(self.violations[i])
-            if self.candidates:
-                point["id"] = self.candidates[i].id
-            if self.outcomes:
-                outcome = self.outcomes[i]
-                point["outcome"] = {
-                    "status": outcome.status,
-                    "values": outcome.values,
-                    "bounds": outcome.bounds,
-                    "reason": outcome.reason,
-                }
-            points.append(point)
-        return {
-            "path": self.kind,
-            "phases": list(self.phases),
-            "elements": list(self.elements),
-            "lengths": self.lengths(),
-            "points": points,
-        }
+__all__ = [
+    "Interpolation",
+    "along_tie_line",
+    "between_candidates",
+    "between_formulas",
+    "made_monotone",
+    "scored",
+]
 
 
 def between_formulas(
@@ -153,43 +53,43 @@ def between_formulas(
     space: DesignSpace | None = None,
     delta: float | None = None,
     normalise: bool = False,
+    process: Mapping[str, float] | None = None,
+    generated: Generated | None = None,
 ) -> Interpolation:
     """Path between two compositions in words; ``steps`` points, ends included.
 
-    ``space``: a campaign's; its elements are taken, its bounds kept, and its one phase makes
-    every point a candidate. Raises InvalidInputError for what cannot be read, an infeasible end of
-    a feasible path, and a space whose designs are more than one composition.
+    ``space``: a campaign's; its elements are taken, its bounds kept, and every point is one of
+    its designs: with several phases an end names them all, ``gamma: Ni-20Cr at%; gamma_prime:
+    Ni3Al``, with process variables they are in ``process``, and with images ``generated`` draws
+    one for each point. Raises InvalidInputError for what cannot be read, an infeasible end of a
+    feasible path, and designs that the words do not make.
     """
-    ends = [parse_composition(text, normalise=normalise) for text in (first, last)]
-    elements = tuple(dict.fromkeys([*ends[0], *ends[1]])) if space is None else space.elements
     if space is not None:
-        _check_one_composition(space)
-    phase = "alloy" if space is None else space.phases[0]
-    a, b = (to_vector(amounts, elements)[None] for amounts in ends)
-    made = _moved((phase,), elements, a, b, steps, kind, constraints, space, delta)
-    if space is None:
-        return made
-    candidates = tuple(
-        Candidate(space.phases, elements, None, x, origin=Origin("interpolation", details={"t": t}))
-        for t, x in zip(made.t.tolist(), made.compositions, strict=True)
-    )
-    return _with(made, candidates=candidates)
+        from flows.paths import design_of
 
-
-def _check_one_composition(space: DesignSpace) -> None:
-    more = []
-    if len(space.phases) > 1:
-        more.append(f"{len(space.phases)} phases ({', '.join(space.phases)})")
-    if space.image_shape is not None:
-        more.append("a micrograph")
-    if space.process:
-        more.append(f"process variables ({', '.join(space.process)})")
-    if more or not space.elements:
-        what = " and ".join(more) or "no compositions"
-        raise InvalidInputError(
-            f"designs of this campaign have {what}; a formula is no such design: give two "
-            "candidates of its ledger by id"
+        designs = [
+            design_of(space, x, process or {}, generated)
+            for x in end_compositions(
+                (first, last), space, normalise=normalise, drawn=generated is not None
+            )
+        ]
+        return between_candidates(
+            designs[0],
+            designs[1],
+            steps,
+            kind,
+            constraints=constraints,
+            space=space,
+            delta=delta,
+            generated=generated,
+            draw=generated is not None and space.image_shape is not None,
         )
+    amounts = [parse_composition(text, normalise=normalise) for text in (first, last)]
+    elements = tuple(dict.fromkeys([*amounts[0], *amounts[1]]))
+    a, b = (to_vector(one, elements)[None] for one in amounts)
+    sets = [_allowed("alloy", elements, constraints, None)]
+    path = _moved(("alloy",), elements, a, b, steps, kind, sets, delta)
+    return _judged(kind, ("alloy",), elements, path, sets, bounded=bool(constraints))
 
 
 def between_candidates(
@@ -201,13 +101,17 @@ def between_candidates(
     constraints: Sequence[str] = (),
     space: DesignSpace | None = None,
     delta: float | None = None,
+    generated: Generated | None = None,
+    draw: bool = False,
 ) -> Interpolation:
     """Every phase along its own path between two candidates; ``steps`` points, ends included.
 
     Process variables move in a straight line. The micrograph is the first one's throughout, so
     that only compositions change; the last point is then the last candidate only where both have
-    the same. Raises InvalidInputError where the two do not have the same phases, elements and
-    process variables.
+    the same. ``draw``: ``generated`` draws one for each point between the ends instead, which keep
+    theirs. On the path of the generator, compositions, process and image come from it.
+    Raises InvalidInputError where the two do not have the same phases, elements and process
+    variables, and as ``Generated`` does.
     """
     for what, one, other in (
         ("phases", first.phases, last.phases),
@@ -223,16 +127,86 @@ def between_candidates(
             "candidates of this campaign have no compositions; there is no path between them"
         )
     order = [last.elements.index(element) for element in first.elements]
-    ends = (first.phase_compositions, last.phase_compositions[:, order])
-    made = _moved(first.phases, first.elements, *ends, steps, kind, constraints, space, delta)
-    candidates = []
-    for t, x in zip(made.t.tolist(), made.compositions, strict=True):
+    a, b = first.phase_compositions, last.phase_compositions[:, order]
+    sets = [_allowed(phase, first.elements, constraints, space) for phase in first.phases]
+    bounded = bool(constraints) or (space is not None and bool(space.bounds))
+    candidates: list[Candidate] = []
+    if kind == GENERATOR:
+        if generated is None:
+            raise InvalidInputError("the path of a generator needs a campaign that has been run")
+        candidates = generated.between(first, last, steps, sets)
+        path = np.stack([c.phase_compositions for c in candidates])  # type: ignore[misc]
+        found = _judged(kind, first.phases, first.elements, path, sets, bounded=bounded)
+        return dataclasses.replace(found, candidates=tuple(candidates))
+    path = _moved(first.phases, first.elements, a, b, steps, kind, sets, delta)
+    found = _judged(kind, first.phases, first.elements, path, sets, bounded=bounded)
+    for t, x in zip(found.t.tolist(), path, strict=True):
         process = {k: (1 - t) * v + t * last.process[k] for k, v in first.process.items()}
         origin = Origin("interpolation", details={"t": t, "first": first.id, "last": last.id})
-        candidates.append(
-            Candidate(first.phases, first.elements, first.microstructure, x, process, origin)
+        image = None if draw and 0 < t < 1 else first.microstructure
+        if draw and t == 1:
+            image = last.microstructure
+        design = Candidate(first.phases, first.elements, image, x, process, origin)
+        if draw and image is None:
+            if generated is None:
+                raise InvalidInputError("micrographs need a campaign that has been run")
+            design = generated.with_microstructure(design)
+        candidates.append(design)
+    return dataclasses.replace(found, candidates=tuple(candidates))
+
+
+def along_tie_line(
+    text: str,
+    steps: int,
+    *,
+    database: Path | None = None,
+    temperature_K: float | None = None,
+    phases: Sequence[str] = (),
+    campaign: Campaign | None = None,
+    constraints: Sequence[str] = (),
+    normalise: bool = False,
+) -> Interpolation:
+    """From one phase in equilibrium to the other through an alloy in words; see ``flows.tie_line``.
+
+    By the TDB ``database``, otherwise by the model of the campaign's ``phase-equilibrium``.
+    ``phases``: two names of the database, these alone. Raises InvalidInputError where no database
+    or temperature is given, and as those do.
+    """
+    from flows.tie_line import tie_line_of_campaign, tie_line_of_database
+
+    amounts = parse_composition(text, normalise=normalise)
+    space = None if campaign is None else campaign.space
+    elements = tuple(amounts) if space is None else space.elements
+    x = to_vector(amounts, elements)
+    if phases and (len(phases) != 2 or database is None):
+        raise InvalidInputError(
+            f"--phases is {','.join(phases)!r}; expected two phases of the --database, as in P,Q"
         )
-    return _with(made, candidates=tuple(candidates))
+    if database is not None:
+        if temperature_K is None:
+            raise InvalidInputError("a tie-line needs its temperature; give --temperature K")
+        pair = (phases[0], phases[1]) if phases else None
+        line = tie_line_of_database(database, elements, x, temperature_K, steps, phases=pair)
+    elif campaign is not None:
+        line = tie_line_of_campaign(campaign, x, temperature_K, steps)
+    else:
+        raise InvalidInputError(
+            "a tie-line needs a thermodynamic model; name a TDB with --database, or a campaign "
+            "that uses phase-equilibrium with --campaign"
+        )
+    one = space is not None and len(space.phases) == 1
+    phase = space.phases[0] if space is not None and one else "alloy"
+    sets = [_allowed(phase, elements, constraints, space if one else None)]
+    path = line.compositions[:, None]
+    bounded = bool(constraints) or (one and space is not None and bool(space.bounds))
+    found = _judged(TIE_LINE, (phase,), elements, path, sets, bounded=bounded)
+    candidates: tuple[Candidate, ...] = ()
+    if space is not None and one and not space.process and space.image_shape is None:
+        origin = Origin("interpolation", details={"tie_line": list(line.phases)})
+        candidates = tuple(
+            Candidate((phase,), elements, None, row, origin=origin) for row in found.compositions
+        )
+    return dataclasses.replace(found, tie_line=line, candidates=candidates)
 
 
 def _moved(
@@ -242,35 +216,51 @@ def _moved(
     b: FloatArray,
     steps: int,
     kind: str,
-    constraints: Sequence[str],
-    space: DesignSpace | None,
+    sets: Sequence[CompositionSet],
     delta: float | None,
-) -> Interpolation:
+) -> FloatArray:
+    """(n, p, e) points of every phase's own path."""
     t = positions(steps)
-    bounded = bool(constraints) or (space is not None and bool(space.bounds))
-    paths, met, broken = [], np.ones(steps, dtype=bool), [list[str]() for _ in t]
-    for phase, start, end in zip(phases, a, b, strict=True):
-        allowed = _allowed(phase, elements, constraints, space)
+    paths = []
+    for phase, start, end, allowed in zip(phases, a, b, sets, strict=True):
         try:
             if kind == FEASIBLE:
                 path = feasible_path(start, end, t, allowed)
             elif kind == AITCHISON:
                 path = geodesic_path(start, end, t, delta=delta)
-            else:
+            elif kind == LINE:
                 path = straight_path(start, end, t)
+            else:
+                raise InvalidInputError(f"a path of kind {kind} needs a campaign (--campaign DIR)")
         except InvalidInputError as error:
             text = _named(str(error), elements)
             raise InvalidInputError(f"{phase}: {text}" if len(phases) > 1 else text) from None
         paths.append(path)
-        met &= allowed.is_feasible(path)
-        for found, x in zip(broken, path, strict=True):
+    return np.stack(paths, axis=1)
+
+
+def _judged(
+    kind: str,
+    phases: tuple[str, ...],
+    elements: tuple[str, ...],
+    path: FloatArray,
+    sets: Sequence[CompositionSet],
+    *,
+    bounded: bool,
+) -> Interpolation:
+    """The points (n, p, e) with what they break."""
+    met = np.ones(len(path), dtype=bool)
+    broken = [list[str]() for _ in path]
+    for i, (phase, allowed) in enumerate(zip(phases, sets, strict=True)):
+        met &= allowed.is_feasible(path[:, i])
+        for found, x in zip(broken, path[:, i], strict=True):
             found += [f"{phase}: {v}" if len(phases) > 1 else v for v in allowed.violations(x)]
     return Interpolation(
         kind,
         phases,
         elements,
-        t,
-        np.stack(paths, axis=1),
+        positions(len(path)),
+        path,
         met if bounded else None,
         tuple(map(tuple, broken)),
     )
@@ -295,24 +285,44 @@ def _allowed(
     return CompositionSet.of(elements, [*bounds, *constraints])
 
 
-def scored(path: Interpolation, campaign: Campaign) -> Interpolation:
-    """The path with what the campaign's simulators find for its points."""
-    from loop.round import evaluate
-    from simulators import registry
-
-    named = campaign.simulators
-    simulators = registry.create_all(
-        named.use,
-        space=campaign.space,
-        settings=named.settings,
-        device=campaign.compute.device,
-        timeout_s=named.timeout_s,
-        wires=named.wiring,
-    )
-    return _with(path, outcomes=tuple(evaluate(simulators, path.candidates)))
+# What is simulated
 
 
-def _with(path: Interpolation, **changes: Any) -> Interpolation:
-    from dataclasses import replace
+def made_monotone(
+    path: Interpolation,
+    name: str,
+    simulators: Sequence[Simulator],
+    *,
+    constraints: Sequence[str] = (),
+    space: DesignSpace | None = None,
+) -> Interpolation:
+    """The path with compositions mended until a property moves one way, its points within bounds.
 
-    return replace(path, **changes)
+    Raises as ``flows.paths.monotone_designs`` does, and InvalidInputError for a path whose points
+    are no designs.
+    """
+    from flows.paths import monotone_designs
+
+    _check_designs(path, "--monotone")
+    sets = [_allowed(phase, path.elements, constraints, space) for phase in path.phases]
+    designs, found = monotone_designs(path.candidates, name, simulators, sets)
+    bounded = path.feasible is not None
+    judged = _judged(path.kind, path.phases, path.elements, found.path, sets, bounded=bounded)
+    mended = Mended(name, path.compositions, found.before, found.moved)
+    return dataclasses.replace(judged, candidates=tuple(designs), mended=mended)
+
+
+def scored(path: Interpolation, simulators: Sequence[Simulator]) -> Interpolation:
+    """The path with what the simulators find for its points."""
+    from flows.paths import score
+
+    _check_designs(path, "--score")
+    return dataclasses.replace(path, outcomes=score(path.candidates, simulators))
+
+
+def _check_designs(path: Interpolation, option: str) -> None:
+    if not path.candidates:
+        raise InvalidInputError(
+            f"{option} needs designs of the campaign, and a point of this path is a composition "
+            "alone: designs have phases, images or process variables besides"
+        )

@@ -30,6 +30,7 @@ from loop.formula import (
     read_composition,
     to_formula,
 )
+from loop.path_cases import cases as path_cases
 from loop.paths import geodesic_path, straight_path
 from loop.verification import Case, absolute_case, relative_case
 
@@ -48,6 +49,7 @@ def cases() -> list[Case]:
         *_bounds(rng),
         *_words(),
         *set_cases(),
+        *path_cases(),
     ]
 
 

@@ -201,3 +201,9 @@ def test_formulas_are_no_designs_of_a_campaign_with_phases(campaign: Path) -> No
     assert done.exit_code == 2
     assert "2 phases (alpha, beta)" in done.stderr
     assert "two candidates of its ledger by id" in done.stderr
+
+
+def test_a_campaign_without_images_has_no_microstructures(campaign: Path) -> None:
+    done = call("Ni80Al20", "Ni", "--campaign", str(campaign), "--microstructures")
+    assert done.exit_code == 2
+    assert "designs of this campaign have no micrographs" in done.stderr
