@@ -256,7 +256,7 @@ def test_what_is_not_there_is_said(page: Page, server: str) -> None:
 
 def test_the_api_description_works_without_a_network(page: Page, server: str) -> None:
     page.goto(f"{server}/docs")
-    expect(page.locator(".opblock")).to_have_count(8)
+    expect(page.locator(".opblock")).to_have_count(9)
     page.locator(".opblock", has_text="/api/health").click()
     page.get_by_role("button", name="Execute").click()
     expect(page.locator(".responses-table.live-responses-table")).to_contain_text('"status": "ok"')
