@@ -17,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from flows.proposal import Proposal
+from flows.trained import trained_flow
 from generators.adaptation import Adapter, AdaptSettings, adapt, adapted, check_images
 from generators.adaptation_files import ADAPTER, load_adapter, save_adapter
 from generators.adaptation_flow import AdaptedFlow, base_hash, frozen
@@ -27,7 +28,6 @@ from loop.errors import InvalidInputError, unknown_name
 from loop.images import downsample, list_images, read_labels, to_phases
 from loop.round import evaluate, stage_rng
 from loop.session import Session
-from loop.summary import LOOP_ARM
 from simulators.correlation import mean_chord_lengths
 
 Labels = NDArray[np.uint8]
@@ -64,7 +64,7 @@ def adapt_to(
     Raises InvalidInputError for images that cannot be learned from and a name that is taken or,
     without a folder, unknown; LedgerError when nothing is trained yet.
     """
-    flow = flow_of(session)
+    flow = trained_flow(session, "adapters")
     places = kept_files(session, flow, ADAPTER)
     images: list[Labels] = []
     adapter: Adapter
@@ -126,15 +126,6 @@ def answer_of(
             "statistics": table.astype(object).where(table.notna(), None).to_dict("records"),
         },
     )
-
-
-def flow_of(session: Session) -> JointFlow:
-    generator = session.latest(LOOP_ARM)
-    if not isinstance(generator, JointFlow):
-        raise InvalidInputError(
-            f"the campaign's generator is {generator.name}; adapters need joint-flow"
-        )
-    return generator
 
 
 def adapters_folder(session: Session) -> Path:

@@ -12,14 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.proposal import Proposal
+from flows.trained import trained_flow
 from generators.editor import Editor
-from generators.flow import JointFlow
 from generators.superresolution import refine as refined
 from loop.candidate import Candidate, Origin
 from loop.errors import InvalidInputError
 from loop.round import evaluate, stage_rng
 from loop.session import Session
-from loop.summary import LOOP_ARM
 
 FloatArray = NDArray[np.float64]
 
@@ -35,13 +34,8 @@ class Edits:
     def __init__(
         self, session: Session, *, guidance: float = 1.0, score: bool = False, seed: int = 0
     ) -> None:
-        generator = session.latest(LOOP_ARM)
-        if not isinstance(generator, JointFlow):
-            raise InvalidInputError(
-                f"the campaign's generator is {generator.name}; edits need joint-flow"
-            )
         self.session, self.score = session, score
-        self.editor = Editor(generator, guidance=guidance)
+        self.editor = Editor(trained_flow(session, "edits"), guidance=guidance)
         self.rng = stage_rng(session.campaign.seed, "edit", seed, "designs")
 
     def vary(self, design: Candidate, n: int, strength: float) -> Proposal:

@@ -18,11 +18,11 @@ from flows.adaptation import (
     Adapted,
     adapters_folder,
     answer_of,
-    flow_of,
     images_of,
     kept_files,
     training_state,
 )
+from flows.trained import trained_flow
 from generators.adaptation_control import ControlSettings, control
 from generators.adaptation_files import BRANCH, load_branch, save_branch
 from generators.adaptation_graded import SETTLE, STRENGTH, graded
@@ -69,7 +69,7 @@ def grade(
     Raises InvalidInputError for fractions outside [0, 1], unknown phases, images that are too
     small; LedgerError when nothing is trained yet.
     """
-    flow = flow_of(session)
+    flow = trained_flow(session, "graded designs")
     space = session.campaign.space
     if space.image_shape is None or len(space.phases) < 2:
         raise InvalidInputError("a graded microstructure needs images of at least two phases")

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from flows.trained import trained_flow
 from generators.editor import DEPTH, Editor
 from generators.flow import JointFlow
 from generators.interpolation import Path as Way
-from generators.student import JointStudent
 from loop.campaign import Campaign
-from loop.candidate import Candidate, Origin, Outcome
+from loop.candidate import Candidate, Origin, Outcome, stack_compositions
 from loop.composition import FloatArray
 from loop.errors import InvalidInputError, unknown_name
 from loop.monotone import Gradients, Monotone, Values, monotone_path
@@ -31,7 +31,6 @@ from loop.protocols import Differentiable, Simulator
 from loop.round import evaluate, stage_rng
 from loop.session import Session
 from loop.space import DesignSpace
-from loop.summary import LOOP_ARM
 from simulators import registry
 
 
@@ -60,16 +59,9 @@ class Generated:
     """
 
     def __init__(self, session: Session, *, guidance: float = 1.0, seed: int = 0) -> None:
-        generator = session.latest(LOOP_ARM)
-        if isinstance(generator, JointStudent):  # it has no velocity at every time
-            generator = generator.flow
-        if not isinstance(generator, JointFlow):
-            raise InvalidInputError(
-                f"the campaign's generator is {generator.name}; paths through a generator need "
-                "joint-flow"
-            )
         self.space = session.campaign.space
-        self.editor = Editor(generator, guidance=guidance)
+        flow = trained_flow(session, "paths through a generator")
+        self.editor = Editor(flow, guidance=guidance)
         self.seed, self._campaign_seed = seed, session.campaign.seed
 
     def with_microstructure(self, design: Candidate) -> Candidate:
@@ -273,7 +265,7 @@ def monotone_designs(
     known = [output for simulator in simulators for output in simulator.outputs]
     if name not in known:
         raise InvalidInputError("--monotone: " + unknown_name("property", name, known))
-    x = np.stack([d.phase_compositions for d in designs])  # type: ignore[misc]
+    x = stack_compositions(designs)
     scored = _Scored(name, designs, simulators)
     values: Values = scored.values
     try:

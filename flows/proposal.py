@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from flows.pictures import side_by_side
 from generators.requests import draw_requests
 from loop.candidate import Candidate, Outcome
 from loop.errors import InvalidInputError, unknown_name
@@ -18,8 +19,6 @@ from loop.targets import Range, Targets
 
 FloatArray = NDArray[np.float64]
 TOGETHER = ".."  # between the ends of a range
-EDGE = 2  # px between pictures
-GREY = 128
 IN_A_ROW = 8
 
 
@@ -174,10 +173,5 @@ class Proposal:
         images = [c.microstructure for c in self.designs if c.microstructure is not None]
         if not images:
             return None
-        phases = max(len(self.designs[0].phases) - 1, 1)
-        grey = [np.kron(image, np.ones((scale, scale))) * (255 / phases) for image in images]
-        framed = [np.pad(one, EDGE, constant_values=GREY) for one in grey]
-        columns = min(len(framed), IN_A_ROW)
-        framed += [np.full_like(framed[0], GREY)] * (-len(framed) % columns)
-        rows = [np.hstack(framed[i : i + columns]) for i in range(0, len(framed), columns)]
-        return np.vstack(rows).round().astype(np.uint8)
+        phases = len(self.designs[0].phases)
+        return side_by_side(images, phases, scale=scale, columns=IN_A_ROW)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from flows.pictures import side_by_side
 from generators.latent_search import LatentGenerator, TrainedPrior
 from generators.reconstruction import Reconstruction, reconstruct
 from generators.two_point_target import MAX_LAG, TwoPointTarget
@@ -21,8 +22,6 @@ from simulators.correlation_paths import AXES, lineal_path
 
 FloatArray = NDArray[np.float64]
 Labels = NDArray[np.uint8]
-EDGE = 2  # px between the pictures of a strip
-GREY = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,10 +50,7 @@ class Reconstructed:
 
     def strip(self, scale: int = 2) -> Labels:
         """The target and then the reconstructions side by side as grey values (h, w)."""
-        pictures = (self.image, *self.found.images)
-        grey = [np.kron(one * np.uint8(255), np.ones((scale, scale))) for one in pictures]
-        framed = [np.pad(one, EDGE, constant_values=GREY) for one in grey]
-        return np.concatenate(framed, axis=1).round().astype(np.uint8)
+        return side_by_side((self.image, *self.found.images), 2, scale=scale)
 
 
 def lineal_path_errors(images: Labels, target: Labels, longest: int) -> FloatArray:

@@ -9,17 +9,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from flows.pictures import side_by_side
+from flows.trained import trained_flow
 from generators.editor import DEPTH, Editor
-from generators.flow import JointFlow
 from generators.interpolation import Path
 from loop.candidate import Candidate, Outcome
 from loop.errors import InvalidInputError, unknown_name
 from loop.round import evaluate
 from loop.session import Session
-from loop.summary import LOOP_ARM
-
-EDGE = 2  # px between the frames of a strip
-GREY = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,10 +48,7 @@ class Walk:
         images = [c.microstructure for c in self.designs if c.microstructure is not None]
         if not images:
             return None
-        phases = max(len(self.designs[0].phases) - 1, 1)
-        grey = [np.kron(image, np.ones((scale, scale))) * (255 / phases) for image in images]
-        framed = [np.pad(one, EDGE, constant_values=GREY) for one in grey]
-        return np.concatenate(framed, axis=1).round().astype(np.uint8)
+        return side_by_side(images, len(self.designs[0].phases), scale=scale)
 
 
 def walk(
@@ -78,11 +72,7 @@ def walk(
             raise InvalidInputError(
                 "--follow: " + unknown_name("property", name, session.properties)
             )
-    generator = session.latest(LOOP_ARM)
-    if not isinstance(generator, JointFlow):
-        raise InvalidInputError(
-            f"the campaign's generator is {generator.name}; walks need joint-flow"
-        )
+    generator = trained_flow(session, "walks")
     ends = evaluate(session.simulators, [first, last])
     requests = np.full((n, len(session.properties)), np.nan)
     for name in follow:

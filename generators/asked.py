@@ -15,7 +15,7 @@ from generators.coding import JointCode
 from generators.requests import draw_requests
 from generators.resuming import Resuming
 from loop.candidate import Candidate, Origin
-from loop.errors import InvalidCampaignError
+from loop.errors import InvalidCampaignError, InvalidInputError
 from loop.library import Library
 from loop.scaling import PropertyScale
 from loop.space import DesignSpace
@@ -88,6 +88,10 @@ class Asked(Resuming):
         known = torch.from_numpy(np.isfinite(requests)).to(self.device)
         values = torch.from_numpy(np.nan_to_num(self.property_scale.forward(requests))).float()
         return values.to(self.device), known
+
+    def untrained(self) -> InvalidInputError:
+        """What is raised by whatever needs a fit, before the first one."""
+        return InvalidInputError(f"{self.name} is not trained; call fit(records) first")
 
     def origin(self, request: FloatArray, guidance: float, **details: Any) -> Origin:
         """Where a design comes from that was asked for a row (k,)."""

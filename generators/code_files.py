@@ -1,21 +1,29 @@
-"""The coding of designs in a checkpoint: its tensors, and how it is rebuilt from them."""
+"""What checkpoints of all generators over the joint state have in common.
+
+The coding of designs with its scales, the campaign that the weights are of, and how a generator is
+rebuilt from them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
+from generators.asked import Asked
 from generators.coding import JointCode
 from generators.joint import CompositionCode, Standardiser
 from generators.pixels import PixelCode
+from generators.training import checkpoint
 from generators.vae import ImageVAE, VAESettings
 from loop.features import ImageFeatures
+from loop.scaling import PropertyScale
 from loop.space import DesignSpace
 
 
@@ -76,3 +84,47 @@ def restore_code(
         feature_scale=Standardiser(**part_of(tensors, "context")) if features else None,
         vector_scale=vector_scale,
     )
+
+
+def of_campaign(generator: Asked) -> dict[str, Any]:
+    """What a checkpoint has to agree in with the campaign that loads it."""
+    space = generator.space
+    return {
+        "generator": generator.name,
+        "properties": generator.properties,
+        "phases": space.phases,
+        "elements": space.elements,
+        "image_shape": space.image_shape,
+        "process": tuple(space.process),
+    }
+
+
+def save_generator(
+    generator: Asked, networks: Mapping[str, nn.Module | None], folder: Path, **about: Any
+) -> tuple[str, Path]:
+    """Networks by the prefix of their tensors, coding, scales and model card; hash and path.
+
+    ``about``: what else the card says, its ``settings`` in any case.
+    """
+    assert generator.code is not None
+    tensors: dict[str, Tensor] = {}
+    for prefix, network in networks.items():
+        if network is not None:
+            tensors |= {f"{prefix}{key}": value for key, value in network.state_dict().items()}
+    tensors |= scale_tensors(generator)
+    card = of_campaign(generator) | {"data_hash": generator.library.data_hash, **about}
+    return checkpoint.save(folder, tensors, card)
+
+
+def scale_tensors(generator: Asked) -> dict[str, Tensor]:
+    """Coding, scale of the properties and the values nearest to the targets."""
+    assert generator.code is not None
+    tensors = code_tensors(generator.code) | arrays_of("property", generator.property_scale)
+    tensors["near"] = torch.from_numpy(np.ascontiguousarray(generator.near))
+    return tensors
+
+
+def restore_scales(generator: Asked, tensors: Mapping[str, Tensor]) -> None:
+    """What ``scale_tensors`` wrote beside the coding, put into a generator."""
+    generator.property_scale = PropertyScale(**part_of(tensors, "property"))
+    generator.near = tensors["near"].numpy()

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from generators.joint import (
-    CompositionCode,
-    Standardiser,
-    stack_compositions,
-    stack_images,
-    stack_process,
-)
+from generators.joint import CompositionCode, Standardiser, stack_images, stack_process
 from generators.pixels import PixelCode
 from generators.training.precision import TrainingSettings
 from generators.training.resume import TrainingState
 from generators.vae import ImageVAE, VAESettings
-from loop.candidate import Candidate, Origin
+from loop.candidate import Candidate, Origin, stack_compositions
 from loop.features import ImageFeatures
 from loop.library import Library
 from loop.protocols import Progress
@@ -64,9 +58,8 @@ class JointCode:
         vector_scale: float = 1.0,
     ) -> JointCode:
         """Autoencoder from the library, or its ``pixels``, scales from the candidates."""
-        known = list(candidates)
         vae: ImageVAE | PixelCode | None = None
-        compositions = process = features = feature_scale = None
+        features = feature_scale = None
         if space.image_shape is not None:
             vae = (
                 PixelCode.fit(library, device=device, rng=rng)
@@ -85,12 +78,24 @@ class JointCode:
                 images = library.patches(SCALE_IMAGES, rng=rng)
                 features = ImageFeatures.fit(images, len(space.phases))
                 feature_scale = Standardiser.fit(features.transform(images))
+        return replace(
+            JointCode.of_vectors(space, candidates),
+            vae=vae,
+            features=features,
+            feature_scale=feature_scale,
+            vector_scale=vector_scale,
+        )
+
+    @staticmethod
+    def of_vectors(space: DesignSpace, candidates: Sequence[Candidate]) -> JointCode:
+        """The coding of compositions and process variables alone; images stay label images."""
+        known, compositions, process = list(candidates), None, None
         if space.elements:
             low, _ = space.bound_arrays()
             compositions = CompositionCode.fit(stack_compositions(known), low)
         if space.process:
             process = Standardiser.fit(stack_process(known, tuple(space.process)))
-        return JointCode(space, vae, compositions, process, features, feature_scale, vector_scale)
+        return JointCode(space, None, compositions, process, None, None)
 
     @property
     def latent_shape(self) -> tuple[int, int, int] | None:

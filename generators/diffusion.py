@@ -31,7 +31,6 @@ from generators.dynamics.samplers import (
 from generators.dynamics.schedules import EDM, every_row
 from generators.dynamics.stochastic import euler_maruyama, predictor_corrector
 from generators.flow import FloatArray, JointFlow
-from generators.networks.joint import JointNetwork
 from generators.processes import Process
 from generators.showing import with_pictures
 from generators.training.denoising import (
@@ -42,7 +41,6 @@ from generators.training.denoising import (
     train_diffusion,
 )
 from generators.training.flow_matching import Rows, RunSettings
-from loop.errors import InvalidInputError
 from loop.library import Library
 from loop.protocols import Differentiable
 from loop.space import DesignSpace
@@ -114,12 +112,6 @@ class JointDiffusion(JointFlow):
         Samplers that draw take their stream from the noise, so one noise gives one sample.
         """
         return draw_states(self.prediction(requests, guidance), noise, self.settings)
-
-    def trained_network(self) -> JointNetwork:
-        """The network; raises InvalidInputError before the first fit."""
-        if self.network is None:
-            raise InvalidInputError("diffusion is not trained; call fit(records) first")
-        return self.network
 
 
 def draw_states(prediction: Prediction, noise: Tensor, settings: DiffusionSettings) -> Tensor:

@@ -48,7 +48,6 @@ from generators.training.flow_matching import (
 )
 from generators.training.rows import drawing_weights, rows_to_encode, scored_rows
 from loop.candidate import Candidate, Record
-from loop.errors import InvalidInputError
 from loop.library import Library
 from loop.protocols import Differentiable, Progress, silent
 from loop.scaling import PropertyScale
@@ -294,7 +293,7 @@ class JointFlow(Stages):
     def trained_network(self) -> JointNetwork:
         """The transformer; raises InvalidInputError before the first fit."""
         if self.network is None:
-            raise InvalidInputError(f"{self.name} is not trained; call fit(records) first")
+            raise self.untrained()
         return self.network
 
     # Keeping

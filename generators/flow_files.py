@@ -8,10 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-from generators.code_files import arrays_of, code_tensors, part_of, restore_code
+from generators.code_files import restore_code, restore_scales, scale_tensors
 from generators.dynamics.gaussian import GaussianVelocity
 from generators.flow import JointFlow
 from generators.sketch import Sketch
@@ -20,7 +17,6 @@ from generators.training.card import expect, load_weights, settings_from
 from generators.training.denoising import DiffusionSettings, check_diffusion
 from generators.vae import VAESettings
 from loop.errors import InvalidInputError
-from loop.scaling import PropertyScale
 
 # What the weights are of; of files from before there was a choice, what there was.
 SIZES = ("width", "depth", "heads", "channels", "head_width", "head_depth")
@@ -46,8 +42,7 @@ def save_flow(flow: JointFlow, folder: Path) -> tuple[str, Path]:
     assert code is not None
     assert linear is not None
     tensors |= {f"linear.{k}": getattr(linear, k) for k in LINEAR}
-    tensors |= code_tensors(code) | arrays_of("property", flow.property_scale)
-    tensors["near"] = torch.from_numpy(np.ascontiguousarray(flow.near))
+    tensors |= scale_tensors(flow)
     card = {
         "generator": flow.name,
         "settings": asdict(flow.settings),
@@ -95,7 +90,7 @@ def load_flow(flow: JointFlow, path: Path) -> JointFlow:
         vector_scale=new.settings.vector_shift,
     )
     expect(card, path, latent_shape=new.code.latent_shape)
-    new.property_scale = PropertyScale(**part_of(tensors, "property"))
+    restore_scales(new, tensors)
     new.linear = GaussianVelocity(**{k: tensors[f"linear.{k}"] for k in LINEAR})
     new.network = new.make_network(new.code)
     new.head = new.make_head(new.code)
@@ -104,5 +99,4 @@ def load_flow(flow: JointFlow, path: Path) -> JointFlow:
             load_weights(network, tensors, name, path)
             network.eval()
     new.sketch = Sketch.restore(tensors, len(flow.properties), sketch, path, flow.device)
-    new.near = tensors["near"].numpy()
     return new

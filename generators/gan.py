@@ -21,13 +21,7 @@ from torch.nn import functional
 
 from generators.asked import Asked
 from generators.coding import JointCode
-from generators.joint import (
-    CompositionCode,
-    Standardiser,
-    stack_compositions,
-    stack_images,
-    stack_process,
-)
+from generators.joint import stack_images
 from generators.networks.gan import FACTOR, Critic, DesignGenerator, Layout
 from generators.settings import with_settings
 from generators.training.adversarial import (
@@ -42,7 +36,7 @@ from generators.training.checkpoint import torch_generator
 from generators.training.losses import LAGS, two_point
 from generators.training.rows import drawing_weights, rows_to_encode, scored_rows
 from loop.candidate import Candidate, Record
-from loop.errors import InvalidCampaignError, InvalidInputError, unknown_name
+from loop.errors import InvalidCampaignError, unknown_name
 from loop.library import Library
 from loop.protocols import Progress, silent
 from loop.scaling import PropertyScale
@@ -100,17 +94,6 @@ def joint_gan_settings(preset: str, settings: Mapping[str, Any]) -> JointGANSett
     return found
 
 
-def plain_code(space: DesignSpace, candidates: Sequence[Candidate]) -> JointCode:
-    """The coding of compositions and process variables alone; images stay label images."""
-    known, compositions, process = list(candidates), None, None
-    if space.elements:
-        low, _ = space.bound_arrays()
-        compositions = CompositionCode.fit(stack_compositions(known), low)
-    if space.process:
-        process = Standardiser.fit(stack_process(known, tuple(space.process)))
-    return JointCode(space, None, compositions, process, None, None)
-
-
 class JointGAN(Asked):
     """Generator by an adversarial pair over label images and coded vectors."""
 
@@ -146,7 +129,7 @@ class JointGAN(Asked):
         new = copy.copy(self)
         fresh = self.network is None
         if fresh:
-            new.code = plain_code(self.space, candidates)
+            new.code = JointCode.of_vectors(self.space, candidates)
             new.property_scale = PropertyScale.fit(values)
         assert new.code is not None
         assert new.property_scale is not None
@@ -282,7 +265,7 @@ class JointGAN(Asked):
     def trained_network(self) -> DesignGenerator:
         """The generator's network; raises InvalidInputError before the first fit."""
         if self.network is None:
-            raise InvalidInputError("gan is not trained; call fit(records) first")
+            raise self.untrained()
         return self.network
 
     # Keeping

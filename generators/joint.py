@@ -86,12 +86,6 @@ class Standardiser:
         return x
 
 
-def stack_compositions(candidates: list[Candidate]) -> FloatArray:
-    """(n, p, e) phase compositions of candidates that all have them."""
-    rows = [c.phase_compositions for c in candidates]
-    return np.stack([row for row in rows if row is not None])
-
-
 def stack_images(candidates: list[Candidate]) -> Tensor:
     """(n, h, w) uint8 labels of candidates that all have images."""
     images = [c.microstructure for c in candidates]

@@ -39,7 +39,7 @@ from generators.training.variational import (
 )
 from generators.vae import VAESettings
 from loop.candidate import Candidate, Record
-from loop.errors import InvalidCampaignError, InvalidInputError, unknown_name
+from loop.errors import InvalidCampaignError, unknown_name
 from loop.library import Library
 from loop.protocols import Progress, silent
 from loop.scaling import PropertyScale
@@ -260,7 +260,7 @@ class JointVAE(Asked):
     def trained_network(self) -> VectorVAE:
         """The network; raises InvalidInputError before the first fit."""
         if self.network is None:
-            raise InvalidInputError("vae is not trained; call fit(records) first")
+            raise self.untrained()
         return self.network
 
     # Keeping

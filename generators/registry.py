@@ -67,19 +67,24 @@ def _joint(kind: type[JointFlow], presets: Mapping[str, FlowSettings]) -> Factor
     return make
 
 
-def _vae(
-    *,
-    space: DesignSpace,
-    library: Library,
-    targets: Targets,
-    properties: Sequence[str],
-    settings: Mapping[str, Any],
-    preset: str,
-    device: str,
-    **_: Any,
-) -> Generator:
-    own = joint_vae_settings(preset, settings)
-    return JointVAE(space, library, targets, properties, own, device)
+def _one_pass(
+    kind: Callable[..., Generator], settings_of: Callable[[str, Mapping[str, Any]], Any]
+) -> Factory:
+    def make(
+        *,
+        space: DesignSpace,
+        library: Library,
+        targets: Targets,
+        properties: Sequence[str],
+        settings: Mapping[str, Any],
+        preset: str,
+        device: str,
+        **_: Any,
+    ) -> Generator:
+        own = settings_of(preset, settings)
+        return kind(space, library, targets, properties, own, device)
+
+    return make
 
 
 def _library(*, library: Library, settings: Mapping[str, Any], **_: Any) -> Generator:
@@ -118,21 +123,6 @@ def _no_settings(name: str, settings: Mapping[str, Any]) -> None:
         )
 
 
-def _gan(
-    *,
-    space: DesignSpace,
-    library: Library,
-    targets: Targets,
-    properties: Sequence[str],
-    settings: Mapping[str, Any],
-    preset: str,
-    device: str,
-    **_: Any,
-) -> Generator:
-    own = joint_gan_settings(preset, settings)
-    return JointGAN(space, library, targets, properties, own, device)
-
-
 def _genetic(
     *,
     space: DesignSpace,
@@ -147,13 +137,13 @@ def _genetic(
 
 BUILT_IN: Mapping[str, Factory] = {
     "diffusion": _joint(JointDiffusion, DIFFUSION_PRESETS),
-    "gan": _gan,
+    "gan": _one_pass(JointGAN, joint_gan_settings),
     "genetic": _genetic,
     "joint-flow": _joint(JointFlow, PRESETS),
     "library": _library,
     "mutation": _mutation,
     "random-field": _random_field,
-    "vae": _vae,
+    "vae": _one_pass(JointVAE, joint_vae_settings),
 }
 
 

@@ -5,6 +5,7 @@ Triangle and tetrahedron are cut down to the part of the simplex where the point
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from itertools import combinations
@@ -41,7 +42,7 @@ def window(x: FloatArray) -> tuple[FloatArray, float]:
     return (np.zeros_like(low), 1.0) if side > WHOLE else (low, side)
 
 
-class SimplexAxes:
+class SimplexAxes(ABC):
     """What both have: points are (..., k) shares with sum 1, drawn as atomic percent."""
 
     options: Mapping[str, Any] = {}
@@ -49,9 +50,9 @@ class SimplexAxes:
     def __init__(self, ax: Any, total: float, low: FloatArray, side: float) -> None:
         self.ax, self.percent, self.low, self.side = ax, 100 * total, low, side
 
+    @abstractmethod
     def place(self, x: FloatArray) -> FloatArray:
         """(..., k) shares -> (coordinates, ...) as the axes take them."""
-        raise NotImplementedError
 
     def line(self, x: FloatArray, color: Any, dashes: tuple[int, int] | None = None) -> None:
         style = "-" if dashes is None else (0, dashes)

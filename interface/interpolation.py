@@ -11,7 +11,7 @@ import numpy as np
 
 from interface.interpolated import Interpolation, Mended
 from interface.interpolation_ends import end_compositions
-from loop.candidate import Candidate, Origin
+from loop.candidate import Candidate, Origin, stack_compositions
 from loop.composition import FloatArray
 from loop.constraints import Group
 from loop.errors import InvalidInputError
@@ -135,7 +135,7 @@ def between_candidates(
         if generated is None:
             raise InvalidInputError("the path of a generator needs a campaign that has been run")
         candidates = generated.between(first, last, steps, sets)
-        path = np.stack([c.phase_compositions for c in candidates])  # type: ignore[misc]
+        path = stack_compositions(candidates)
         found = _judged(kind, first.phases, first.elements, path, sets, bounded=bounded)
         return dataclasses.replace(found, candidates=tuple(candidates))
     path = _moved(first.phases, first.elements, a, b, steps, kind, sets, delta)

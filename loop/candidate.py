@@ -202,6 +202,11 @@ class Candidate:
         return overall
 
 
+def stack_compositions(candidates: Sequence[Candidate]) -> NDArray[np.float64]:
+    """(n, p, e) phase compositions of candidates that all have them."""
+    return np.stack([c.phase_compositions for c in candidates if c.phase_compositions is not None])
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What a simulator (or a laboratory) found for one candidate.

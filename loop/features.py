@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from loop.candidate import Candidate
+from loop.candidate import Candidate, stack_compositions
 from loop.space import DesignSpace
 
 FloatArray = NDArray[np.float64]
@@ -154,8 +154,6 @@ class Features:
             image_part = self.image_part(images)
         compositions = None
         if self.space.elements:
-            compositions = np.stack(
-                [c.phase_compositions for c in candidates if c.phase_compositions is not None]
-            )
+            compositions = stack_compositions(candidates)
         process = np.array([[c.process[k] for k in self.space.process] for c in candidates])
         return self.combine(image_part, compositions, process.reshape(len(candidates), -1))

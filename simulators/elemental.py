@@ -57,6 +57,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import SupportsFloat
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -147,8 +148,8 @@ def tabulated(symbol: str) -> dict[str, float]:
     if symbol not in {entry.value for entry in Element}:
         raise InvalidInputError(unknown_name("element", symbol, [e.value for e in Element]))
 
-    def number(value: object) -> float:
-        return math.nan if value is None else float(value)  # type: ignore[arg-type]
+    def number(value: SupportsFloat | None) -> float:
+        return math.nan if value is None else float(value)
 
     with warnings.catch_warnings():  # pymatgen warns of every gap; a gap is a nan here
         warnings.simplefilter("ignore")

@@ -16,11 +16,10 @@ from generators.joint import (
     GAP,
     CompositionCode,
     Standardiser,
-    stack_compositions,
     stack_images,
     stack_process,
 )
-from loop.candidate import Candidate
+from loop.candidate import Candidate, stack_compositions
 from loop.composition import project_to_bounds
 from loop.space import DesignSpace
 from tests import libraries

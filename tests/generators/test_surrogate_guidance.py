@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from generators.joint import stack_compositions, stack_images
+from generators.joint import stack_images
 from generators.surrogate_guidance import SurrogateModel, design_features
-from loop.candidate import Candidate
+from loop.candidate import Candidate, stack_compositions
 from loop.errors import InvalidInputError
 from loop.features import Features
 from loop.surrogate import Surrogate
