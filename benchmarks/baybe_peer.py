@@ -12,7 +12,6 @@ import json
 import os
 import sys
 import time
-import warnings
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any
@@ -48,10 +47,10 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    # The peer prints as it works: what it writes must not mix with the answers.
+    # The peer prints as it works: what it writes must not mix with the answers. It goes to stderr
+    # with its warnings, which whoever started this process leaves unread.
     with os.fdopen(os.dup(1), "w", buffering=1) as pipe:
         os.dup2(2, 1)
-        warnings.simplefilter("ignore")
         packages = ("baybe", "botorch", "torch")
         print(json.dumps({name: version(name) for name in packages}), file=pipe)
         for line in sys.stdin:

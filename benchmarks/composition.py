@@ -14,218 +14,48 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
+from benchmarks.composition_methods import (
+    OPTIMISER,
+    Baybe,
+    FloatArray,
+    Q,
+    botorch,
+    botorch_model,
+    landscape,
+    optimised,
+    ours,
+    referee,
+    same_surrogate,
+    timed,
+    whole,
+)
 from benchmarks.report import write
-from loop.batches import propose_batch
 from loop.formula import SYMBOLS
 from loop.polytope import CompositionSet
 from loop.sampling import sample, sobol
 from loop.surrogate import Surrogate
-from loop.targets import Maximise, Targets
 
-FloatArray = NDArray[np.float64]
-Q = 8
-TARGETS = Targets((Maximise("y"),))
 SIZES = ((6, 50), (6, 200), (6, 500), (20, 50), (20, 200), (20, 500))
 OURS_ONLY = ((30, 500),)
 GROUPS = ("Ni + Co + Fe >= 0.5", "Al + Ti <= 0.2", "Cr:Cu = 2:1", "0.01 <= Mn <= 0.1")
 CROSSING = ("Ni + Co >= 0.5", "Co + 2 Al >= 0.3", "Cr:Fe = 1:1", "Ni - Ti >= 0.2")
-OPTIMISER = {"num_restarts": 10, "raw_samples": 512, "sequential": True}
-REFEREE_SAMPLES = 2048
-
-
-class Baybe:
-    """The peer process of ``baybe_peer``."""
-
-    def __init__(self, python: Path) -> None:
-        script = Path(__file__).parent / "baybe_peer.py"
-        self.process = subprocess.Popen(
-            [str(python), str(script)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        self.versions = self._read()
-
-    def _read(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError("the process of BayBE ended; run benchmarks/baybe_peer.py by hand")
-        found: dict[str, Any] = json.loads(line)
-        return found
-
-    def ask(self, x: FloatArray, y: FloatArray, seed: int) -> dict[str, Any]:
-        """q compositions with their seconds, or {"error": …}."""
-        assert self.process.stdin is not None
-        request = {"x": x.tolist(), "y": y[:, 0].tolist(), "q": Q, "seed": seed}
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        return self._read()
-
-    def close(self) -> None:
-        """End the process."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait(timeout=60)
-
-
-def landscape(e: int, seed: int) -> tuple[Callable[[FloatArray], FloatArray], FloatArray]:
-    """A quadratic with a full matrix, (n, e) -> (n, 1); its maximum 0 is at a sparse composition.
-
-    Of the optimum's elements some are exactly absent, so it lies on a face of the simplex.
-    """
-    rng = np.random.default_rng(1000 + seed)
-    optimum = rng.dirichlet(np.full(e, 0.5))
-    optimum[optimum < 0.02] = 0.0
-    optimum /= optimum.sum()
-    a = rng.normal(size=(e, e))
-    curvature = a @ a.T / e + 0.1 * np.eye(e)
-
-    def value(x: FloatArray) -> FloatArray:
-        apart = x - optimum
-        return -np.einsum("ni,ij,nj->n", apart, curvature, apart)[:, None]
-
-    return value, optimum
-
-
-def timed(run: Callable[[], FloatArray]) -> dict[str, Any]:
-    """Seconds and the compositions that came of it."""
-    begun, busy = time.perf_counter(), time.process_time()
-    found = run()
-    return {
-        "wall_s": time.perf_counter() - begun,
-        "cpu_s": time.process_time() - busy,
-        "compositions": found,
-    }
-
-
-def whole(e: int) -> CompositionSet:
-    """The whole simplex of e elements."""
-    return CompositionSet(SYMBOLS[2 : 2 + e])
-
-
-# Arms
-
-
-def ours(x: FloatArray, y: FloatArray, seed: int, surrogate: Surrogate | None = None) -> FloatArray:
-    """``propose_batch`` on the whole simplex."""
-    rng = np.random.default_rng(seed)
-    space = whole(x.shape[1])
-    return propose_batch(space, x, y, TARGETS, Q, rng=rng, surrogate=surrogate).compositions
-
-
-def botorch_model(x: FloatArray, y: FloatArray) -> Any:
-    """SingleTaskGP with its own priors, fitted in its documented way."""
-    from botorch.fit import fit_gpytorch_mll
-    from botorch.models import SingleTaskGP
-    from gpytorch.mlls import ExactMarginalLogLikelihood
-
-    model = SingleTaskGP(torch.from_numpy(x), torch.from_numpy(y))
-    fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
-    return model
-
-
-def optimised(model: Any, best: float, e: int, seed: int) -> FloatArray:
-    """``optimize_acqf`` of qLogEI with the sum of 1 as its equality constraint."""
-    from botorch.acquisition.logei import qLogExpectedImprovement
-    from botorch.optim import optimize_acqf
-
-    torch.manual_seed(seed)
-    one = torch.ones(e, dtype=torch.float64)
-    found, _ = optimize_acqf(
-        qLogExpectedImprovement(model, best),
-        torch.stack([0.0 * one, one]),
-        q=Q,
-        equality_constraints=[(torch.arange(e), one, 1.0)],
-        **OPTIMISER,
-    )
-    array: FloatArray = found.detach().numpy()
-    return array
-
-
-def botorch(x: FloatArray, y: FloatArray, seed: int) -> FloatArray:
-    """Its model and its optimiser."""
-    return optimised(botorch_model(x, y), float(y.max()), x.shape[1], seed)
-
-
-def same_surrogate(surrogate: Surrogate, x: FloatArray, y: FloatArray) -> tuple[Any, float]:
-    """Our fitted surrogate as a BoTorch model, and the best record on its scale."""
-    from botorch.models import SingleTaskGP
-    from botorch.models.transforms.input import AffineInputTransform
-    from gpytorch.constraints import GreaterThan
-    from gpytorch.likelihoods import GaussianLikelihood
-    from gpytorch.means import ConstantMean
-
-    assert surrogate.outputs is not None
-    posterior = surrogate.models[0]
-    with torch.no_grad():  # what the factor has on its diagonal besides the kernel
-        gram = posterior.factor @ posterior.factor.T
-        kernel = posterior.kernel(posterior.x, posterior.x).to_dense()
-        noise = float((gram - kernel).diagonal().mean().clamp_min(1e-6))
-    likelihood = GaussianLikelihood(noise_constraint=GreaterThan(1e-7))
-    mean = ConstantMean()
-    mean.initialize(constant=posterior.constant)
-    scaling = AffineInputTransform(
-        x.shape[1],
-        coefficient=torch.from_numpy(surrogate.scale)[None],
-        offset=torch.from_numpy(surrogate.center)[None],
-    )
-    target = surrogate.outputs.forward(y)
-    model = SingleTaskGP(
-        torch.from_numpy(x),
-        torch.from_numpy(target),
-        covar_module=posterior.kernel,
-        likelihood=likelihood,
-        mean_module=mean,
-        outcome_transform=None,
-        input_transform=scaling,
-    )
-    model.double()
-    likelihood.noise = noise
-    model.eval()
-    found = model.posterior(torch.from_numpy(x[:5])).mean.detach().numpy()
-    if not np.allclose(surrogate.outputs.inverse(found), surrogate.predict(x[:5]).mean, atol=1e-4):
-        raise RuntimeError("BoTorch's copy of the surrogate predicts something else")
-    return model, float(target.max())
-
-
-def referee(model: Any, best: float) -> Callable[[FloatArray], float]:
-    """Joint qLogEI of a batch (q, e) by BoTorch's own Monte Carlo."""
-    from botorch.acquisition.logei import qLogExpectedImprovement
-    from botorch.sampling import SobolQMCNormalSampler
-
-    sampler = SobolQMCNormalSampler(torch.Size([REFEREE_SAMPLES]), seed=7)
-    acquisition = qLogExpectedImprovement(model, best, sampler=sampler)
-
-    def value(x: FloatArray) -> float:
-        with torch.no_grad():
-            return float(acquisition(torch.from_numpy(np.array(x))[None]))
-
-    return value
-
-
-# Comparisons
 
 
 def arms(baybe: Baybe | None, peers: bool) -> dict[str, Callable[..., dict[str, Any]]]:
     """Name -> what gives compositions and seconds for records and a seed."""
     found: dict[str, Callable[..., dict[str, Any]]] = {
-        "ours": lambda x, y, seed: timed(lambda: ours(x, y, seed))
+        "ours": lambda x, y, seed: timed(partial(ours, x, y, seed))
     }
     if peers:
-        found["botorch"] = lambda x, y, seed: timed(lambda: botorch(x, y, seed))
+        found["botorch"] = lambda x, y, seed: timed(partial(botorch, x, y, seed))
         if baybe is not None:
             found["baybe"] = baybe.ask
     return found
@@ -287,8 +117,8 @@ def compare_search(e: int, n: int, seeds: Sequence[int]) -> dict[str, Any]:
         surrogate = Surrogate(("y",)).fit(x, y, rng=np.random.default_rng(seed))
         model, best = same_surrogate(surrogate, x, y)
         judge = referee(model, best)
-        own = timed(lambda x=x, y=y, s=surrogate, i=seed: ours(x, y, i, s))  # type: ignore[misc]
-        its = timed(lambda m=model, b=best, i=seed: optimised(m, b, e, i))  # type: ignore[misc]
+        own = timed(partial(ours, x, y, seed, surrogate))
+        its = timed(partial(optimised, model, best, e, seed))
         rows.append(
             {
                 "ours": judge(own["compositions"]),
@@ -359,7 +189,7 @@ def feasible_draws(n: int) -> list[dict[str, Any]]:
         ("crossing groups, at most 6", (*CROSSING, "at most 6 elements")),
     ):
         space = CompositionSet.of(SYMBOLS[2:32], constraints)
-        row = timed(lambda s=space: sample(s, n // 4, rng))  # type: ignore[misc]
+        row = timed(partial(sample, space, n // 4, rng))
         x = row.pop("compositions")
         rows.append(
             {
@@ -374,6 +204,17 @@ def feasible_draws(n: int) -> list[dict[str, Any]]:
     return rows
 
 
+def quieten_peers() -> None:
+    """No warnings of BoTorch (data not standardised, an optimiser that starts again) and of the
+    linear algebra under it (jitter on the diagonal): both go on from there by themselves.
+    """
+    from botorch.exceptions.warnings import BotorchWarning
+    from linear_operator.utils.warnings import NumericalWarning
+
+    for category in (BotorchWarning, NumericalWarning):
+        warnings.simplefilter("ignore", category)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--baybe-python", type=Path, help="interpreter that has baybe")
@@ -383,7 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="20 parts and 500 records only")
     given = parser.parse_args(arguments)
-    warnings.simplefilter("ignore")  # of the peers' optimisers
+    quieten_peers()
     baybe = Baybe(given.baybe_python) if given.baybe_python else None
     sizes = SIZES[-1:] if given.quick else SIZES
     compare_batches(6, 50, [0], None, peers=False)  # imports and tables are made once

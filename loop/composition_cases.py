@@ -32,6 +32,7 @@ from loop.formula import (
 )
 from loop.path_cases import cases as path_cases
 from loop.paths import geodesic_path, straight_path
+from loop.round_trip_cases import cases as round_trip_cases
 from loop.verification import Case, absolute_case, relative_case
 
 ROOM = "composition"
@@ -50,6 +51,7 @@ def cases() -> list[Case]:
         *_words(),
         *set_cases(),
         *path_cases(),
+        *round_trip_cases(),
     ]
 
 

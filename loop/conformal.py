@@ -2,26 +2,35 @@
 
 Split conformal (V. Vovk, A. Gammerman, G. Shafer, Algorithmic Learning in a Random World, 2005):
 the model learns from a part of the data, and the residuals of the rest say how wide its intervals
-must be. With exchangeable rows (or groups of one row) the coverage of a new one is at least
-1 - alpha.
+must be. With exchangeable rows the coverage of a new one is at least 1 - alpha.
 
-CV+ (R. F. Barber, E. J. Candès, A. Ramdas, R. J. Tibshirani, Ann. Stat. 49, 486, 2021): residuals
-of K-fold cross-validation, each put around the prediction of the model that did not see its row;
-nothing is held back. Coverage at least 1 - 2 alpha up to sqrt(2/n) (their theorem 4), and about
-1 - alpha in practice.
+CV+ (R. F. Barber, E. J. Candès, A. Ramdas, R. J. Tibshirani, Ann. Stat. 49, 486, 2021,
+doi:10.1214/20-AOS1965): residuals of K-fold cross-validation, each put around the prediction of the
+model that did not see its row; nothing is held back. Coverage at least 1 - 2 alpha - sqrt(2/n)
+(their theorem 4), and about 1 - alpha in practice.
 
-Residuals are divided by the predicted standard deviation (J. Lei et al., J. Am. Stat. Assoc. 113,
-1094, 2018, section 5.2), so that intervals are wide where the model says that it does not know.
+Residuals are divided by the predicted standard deviation (J. Lei, M. G'Sell, A. Rinaldo,
+R. J. Tibshirani, L. Wasserman, J. Am. Stat. Assoc. 113, 1094, 2018,
+doi:10.1080/01621459.2017.1307116, section 5.2), so that intervals are wide where the model says
+that it does not know.
 
-Rows of one group (a paper, a batch, a laboratory) are more alike than rows of two. Groups stay
-whole: no fold shares one with another. All rows of the held-out groups are pooled (the first of
-the methods of R. Dunn, L. Wasserman, A. Ramdas, J. Am. Stat. Assoc. 118, 2491, 2023, asymptotic in
-the number of groups), so that the coverage is that of rows of groups not seen.
+Rows of one group (a paper, a batch, a laboratory) are more alike than rows of two; what can be
+taken as exchangeable are the groups. Groups stay whole: no fold shares one with another. A new row
+is one of a group not seen, so that all groups weigh the same, however many rows they have: a
+residual of one of K groups weighs 1 / ((K + 1) rows of its group), and 1 / (K + 1) is at infinity,
+for the group that is yet to come (Y. Lee, R. F. Barber, R. Willett, "Distribution-free inference
+with hierarchical data", ACM J. Data Sci., 2026, doi:10.1145/3786352). Without the infinity it is
+the pooling of distribution functions of R. Dunn, L. Wasserman, A. Ramdas, J. Am. Stat. Assoc. 118,
+2491, 2023, doi:10.1080/01621459.2022.2060112, which covers too little where groups are few. Split
+conformal then covers a random row of a new group with at least 1 - alpha, and CV+ with one group a
+fold, the hierarchical jackknife+ of Lee et al., with at least 1 - 2 alpha. With ``weigh="rows"``
+every row weighs the same, and a few large groups, measured in one place on alloys of one kind,
+decide how wide the intervals of all others are.
 """
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -35,6 +44,7 @@ from loop.property_models import Predicted, PropertyModel
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 Method = Literal["split", "cv+"]
+Weigh = Literal["groups", "rows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +103,58 @@ def linked_groups(labels: Sequence[Sequence[Hashable]]) -> list[int]:
     return [numbers.setdefault(root(names[0]), len(numbers)) for names in labels]
 
 
-def quantile_rank(n: int, alpha: float) -> int:
-    """ceil((1 - alpha)(n + 1)): which of n sorted scores bounds a new one; above n means none."""
-    return math.ceil((1.0 - alpha) * (n + 1) - 1e-9)
+def row_weights(groups: Sequence[Hashable], weigh: Weigh = "groups") -> FloatArray:
+    """Weights (n,) of residuals whose rows have these ``groups``; what lacks to 1 is at infinity.
+
+    1 / ((K + 1) rows of the group) for K groups, or 1 / (n + 1) by rows.
+    """
+    if weigh == "rows":
+        return np.full(len(groups), 1.0 / (len(groups) + 1))
+    sizes = Counter(groups)
+    return np.array([1.0 / ((len(sizes) + 1) * sizes[g]) for g in groups])
+
+
+def weighted_bound(values: FloatArray, weights: FloatArray, alpha: float) -> FloatArray:
+    """The least value of each column of (n, m) up to which the weights (n,) add to 1 - alpha;
+    infinite where all of them together do not.
+    """
+    order = np.argsort(values, axis=0)
+    # The tolerance is of rounding: 0.9 of 10 equal weights are 9 of them.
+    enough = np.cumsum(weights[order], axis=0) >= 1.0 - alpha - 1e-9
+    first = np.argmax(enough, axis=0)[None]
+    found = np.take_along_axis(values, np.take_along_axis(order, first, 0), 0)[0]
+    return np.where(enough[-1], found, np.inf)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What one model says of the rows that it did not see: scores |residual| / std and their
+    weights, (n_k,) each.
+    """
+
+    scores: FloatArray
+    weights: FloatArray
+
+
+def plus_interval(
+    held: Sequence[Held], mean: FloatArray, std: FloatArray, alpha: float
+) -> tuple[FloatArray, FloatArray]:
+    """Ends (m,) of CV+; ``mean`` and ``std`` (k, m): of the k models at the new rows.
+
+    Barber et al. 2021, eq. 11, with the quantiles weighted and the residuals scaled.
+    """
+    reach = [h.scores[:, None] * s for h, s in zip(held, std, strict=True)]  # (n_k, m) each
+    weights = np.concatenate([h.weights for h in held])
+    lows = np.concatenate([m - r for m, r in zip(mean, reach, strict=True)])
+    highs = np.concatenate([m + r for m, r in zip(mean, reach, strict=True)])
+    return -weighted_bound(-lows, weights, alpha), weighted_bound(highs, weights, alpha)
 
 
 class Conformal:
     """A model with conformal intervals of coverage 1 - ``alpha``.
 
-    ``folds``: of CV+; split conformal calibrates on one of them.
+    ``folds``: of CV+; split conformal calibrates on one of them. ``weigh``: whether all groups
+    weigh the same or all rows.
     """
 
     def __init__(
@@ -111,14 +164,18 @@ class Conformal:
         alpha: float = 0.1,
         method: Method = "cv+",
         folds: int = 5,
+        weigh: Weigh = "groups",
     ) -> None:
-        """Raises InvalidInputError for an alpha outside (0, 1) or an unknown method."""
+        """Raises InvalidInputError for an alpha outside (0, 1) or an unknown method or weight."""
         if not 0.0 < alpha < 1.0:
             raise InvalidInputError(f"alpha is {alpha}; expected a share between 0 and 1")
         if method not in ("split", "cv+"):
             raise InvalidInputError(f"method is {method!r}; expected 'split' or 'cv+'")
-        self.model, self.alpha, self.method, self.folds = model, alpha, method, folds
-        self._parts: list[tuple[PropertyModel, FloatArray]] = []  # with the scores it leaves
+        if weigh not in ("groups", "rows"):
+            raise InvalidInputError(f"weigh is {weigh!r}; expected 'groups' or 'rows'")
+        self.model, self.alpha, self.method = model, alpha, method
+        self.folds, self.weigh = folds, weigh
+        self._parts: list[tuple[PropertyModel, Held]] = []
 
     def fit(
         self,
@@ -142,14 +199,20 @@ class Conformal:
                 "expected as many of each"
             )
         known = None if noise is None else np.asarray(noise, dtype=np.float64)
-        new = Conformal(self.model, alpha=self.alpha, method=self.method, folds=self.folds)
+        new = Conformal(
+            self.model, alpha=self.alpha, method=self.method, folds=self.folds, weigh=self.weigh
+        )
         fold = group_folds(labels, self.folds, rng)
+        calibrating = np.flatnonzero(fold == 0 if self.method == "split" else fold >= 0)
+        weights = np.zeros(len(y))
+        weights[calibrating] = row_weights([labels[i] for i in calibrating.tolist()], self.weigh)
         for k in range(self.folds if self.method == "cv+" else 1):
             out = fold == k
             given = None if known is None else known[~out]
             fitted = self.model.fit(x[~out], y[~out], rng=rng, noise=given)
-            held = fitted.predict(x[out])
-            new._parts.append((fitted, np.sort(np.abs(y[out] - held.mean) / held.std)))
+            at = fitted.predict(x[out])
+            held = Held(np.abs(y[out] - at.mean) / at.std, weights[out])
+            new._parts.append((fitted, held))
         if self.method == "cv+":
             new.model = self.model.fit(x, y, rng=rng, noise=known)
         else:
@@ -157,7 +220,7 @@ class Conformal:
         return new
 
     def predict(self, x: ArrayLike, predicted: Predicted | None = None) -> Interval:
-        """At features (m, d); the ends are infinite where there are too few residuals for alpha.
+        """At features (m, d); the ends are infinite where there are too few groups for alpha.
 
         ``predicted``: what the model says there, where that is known already.
         """
@@ -165,24 +228,11 @@ class Conformal:
             raise InvalidInputError("conformal intervals are not fitted; call fit first")
         x = np.asarray(x, dtype=np.float64)
         centre = self.model.predict(x) if predicted is None else predicted
-        lows, highs = [], []
-        for fitted, scores in self._parts:
-            own = centre if self.method == "split" else fitted.predict(x)
-            reach = scores[:, None] * own.std  # (residuals, m)
-            lows.append(own.mean - reach)
-            highs.append(own.mean + reach)
-        return Interval(
-            centre.mean,
-            centre.std,
-            -_bound(-np.concatenate(lows), self.alpha),
-            _bound(np.concatenate(highs), self.alpha),
+        own = [centre if self.method == "split" else fitted.predict(x) for fitted, _ in self._parts]
+        low, high = plus_interval(
+            [held for _, held in self._parts],
+            np.stack([p.mean for p in own]),
+            np.stack([p.std for p in own]),
+            self.alpha,
         )
-
-
-def _bound(values: FloatArray, alpha: float) -> FloatArray:
-    """The value of rank ``quantile_rank`` of each column of (n, m); infinite where n is less."""
-    rank = quantile_rank(len(values), alpha)
-    if rank > len(values):
-        return np.full(values.shape[1], np.inf)
-    found: FloatArray = np.partition(values, rank - 1, axis=0)[rank - 1]
-    return found
+        return Interval(centre.mean, centre.std, low, high)

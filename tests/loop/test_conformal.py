@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from loop.conformal import Conformal, Method, group_folds, linked_groups, quantile_rank
+from loop.conformal import (
+    Conformal,
+    Method,
+    group_folds,
+    linked_groups,
+    row_weights,
+    weighted_bound,
+)
 from loop.errors import InvalidInputError
 from loop.property_models import Predicted
 
@@ -151,11 +158,65 @@ def test_too_few_residuals_leave_the_ends_open() -> None:
     assert np.isfinite(found.mean).all()
 
 
-def test_rank() -> None:
-    assert quantile_rank(9, 0.1) == 9
-    assert quantile_rank(8, 0.1) == 9  # more than there are
-    assert quantile_rank(99, 0.05) == 95
-    assert quantile_rank(19, 0.1) == 18  # not 19, although 0.9 * 20 is a little above 18
+def rank(n: int, alpha: float) -> float:
+    """Which of the values 1 to n, all of one weight, the bound is."""
+    weights = row_weights(range(n), "rows")
+    return float(weighted_bound(np.arange(1.0, n + 1)[:, None], weights, alpha)[0])
+
+
+def test_rank_of_equal_weights() -> None:
+    """ceil((1 - alpha)(n + 1)), Vovk et al. 2005."""
+    assert rank(9, 0.1) == 9
+    assert rank(8, 0.1) == math.inf  # it would be the ninth
+    assert rank(99, 0.05) == 95
+    assert rank(19, 0.1) == 18  # not 19, although 0.9 * 20 is a little above 18
+
+
+def test_every_group_weighs_the_same() -> None:
+    groups = ["a", "b", "b", "b", "c", "a"]
+    weights = row_weights(groups)
+    np.testing.assert_allclose(weights, [1 / 8, 1 / 12, 1 / 12, 1 / 12, 1 / 4, 1 / 8])
+    # 3 of 4 parts are finite: the bound is the value at which 1 - alpha of the weight is reached.
+    values = np.array([1.0, 9.0, 8.0, 7.0, 3.0, 2.0])[:, None]
+    found = [float(weighted_bound(values, weights, alpha)[0]) for alpha in (0.5, 0.4, 0.25, 0.2)]
+    assert found == [3.0, 8.0, 9.0, math.inf]
+
+
+@given(st.integers(1, 40), st.floats(0.05, 0.95), st.integers(0, 99))
+def test_groups_of_one_row_are_rows(n: int, alpha: float, seed: int) -> None:
+    values = np.random.default_rng(seed).normal(size=(n, 2))
+    by_groups = weighted_bound(values, row_weights(range(n), "groups"), alpha)
+    np.testing.assert_array_equal(
+        by_groups, weighted_bound(values, row_weights(range(n), "rows"), alpha)
+    )
+
+
+def test_a_row_of_a_new_group_is_covered_however_large_the_others_are() -> None:
+    """Groups of one or of forty rows, the large ones ten times as scattered.
+
+    A new group is large with probability 0.15. Weighed by rows the bound is that of the large
+    groups; by groups the share is that of Lee, Barber, Willett for split conformal: 1 - alpha at
+    least and at most 2 / (K + 1) more.
+    """
+    rng = np.random.default_rng(21)
+    trials, groups = 1200, 41
+    covered, widths = {"groups": 0, "rows": 0}, {"groups": [0.0], "rows": [0.0]}
+    for _ in range(trials):
+        large = rng.uniform(size=groups) < 0.15
+        label = np.repeat(np.arange(groups), np.where(large, 40, 1))
+        spread = np.where(large, 10.0, 1.0)[label]
+        values = np.abs(spread * rng.standard_normal(len(label)))
+        old = label < groups - 1
+        one = values[~old][0]
+        for weigh in ("groups", "rows"):
+            weights = row_weights(label[old].tolist(), weigh)
+            bound = float(weighted_bound(values[old, None], weights, 0.2)[0])
+            covered[weigh] += one <= bound
+            widths[weigh].append(bound)
+    band = 4 * math.sqrt(0.2 * 0.8 / trials)
+    assert 0.8 - band < covered["groups"] / trials < 0.8 + 2 / 41 + band
+    assert covered["rows"] / trials > 0.9
+    assert np.median(widths["rows"]) > 3 * np.median(widths["groups"])
 
 
 @given(
@@ -196,6 +257,8 @@ def test_bad_input() -> None:
         Conformal(Line(), alpha=90)
     with pytest.raises(InvalidInputError, match="expected 'split' or 'cv\\+'"):
         Conformal(Line(), method="jackknife")  # type: ignore[arg-type]
+    with pytest.raises(InvalidInputError, match="expected 'groups' or 'rows'"):
+        Conformal(Line(), weigh="papers")  # type: ignore[arg-type]
     with pytest.raises(InvalidInputError, match="cannot make 5 folds of 2 groups"):
         Conformal(Line()).fit(x, y, rng=rng, groups=["a", "b"] * 6)
     with pytest.raises(InvalidInputError, match="12 values and 3 groups"):

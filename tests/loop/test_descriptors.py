@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop.descriptors import DESCRIPTORS, GAS_CONSTANT, descriptors
+from loop.descriptors import FINITE, GAS_CONSTANT, _pair_table, descriptors
 from loop.errors import InvalidInputError
 
 CANTOR = ("Co", "Cr", "Fe", "Mn", "Ni")
@@ -58,8 +58,10 @@ def test_density_adds_volumes() -> None:
 @pytest.mark.parametrize("element", METALS)
 def test_a_pure_element_has_no_mismatch(element: str) -> None:
     row = descriptors([[1.0, 0.0]], (element, "Fe" if element != "Fe" else "Ni"))[0]
-    for name, value in zip(DESCRIPTORS, row, strict=True):
-        if "mismatch" in name or "entropy" in name or "spread" in name or "difference" in name:
+    for name, value in zip(FINITE, row, strict=True):
+        if name == "entropy_share":
+            assert value == 1.0
+        elif any(w in name for w in ("mismatch", "entropy", "enthalpy", "spread", "difference")):
             assert value == 0.0, name
         else:
             assert value > 0.0, name
@@ -87,10 +89,10 @@ def test_entropy_is_largest_where_all_are_equal(amounts: list[float]) -> None:
 def test_many_at_once_are_each_alone() -> None:
     x = np.random.default_rng(0).dirichlet(np.ones(len(METALS)), 20)
     together = descriptors(x, METALS)
-    assert together.shape == (20, len(DESCRIPTORS))
+    assert together.shape == (20, len(FINITE))
     for row, alone in zip(x, together, strict=True):
         np.testing.assert_allclose(descriptors(row[None], METALS)[0], alone, rtol=1e-12)
-    assert descriptors(np.empty((0, 2)), ("Fe", "Ni")).shape == (0, len(DESCRIPTORS))
+    assert descriptors(np.empty((0, 2)), ("Fe", "Ni")).shape == (0, len(FINITE))
 
 
 def test_an_element_without_a_datum_is_refused_or_left_out() -> None:
@@ -118,3 +120,65 @@ def test_an_element_without_a_datum_is_refused_or_left_out() -> None:
 def test_bad_input(x: object, elements: tuple[str, ...], names: tuple[str, ...], said: str) -> None:
     with pytest.raises(InvalidInputError, match=said):
         descriptors(x, elements, names)  # type: ignore[arg-type]
+
+
+def kilojoules(formula: dict[str, float]) -> float:
+    return one("mixing_enthalpy_kJ_per_mol", formula)
+
+
+@pytest.mark.parametrize(
+    ("elements", "expected"),
+    [
+        # Pairs of the table as printed: Co-Cr -4, Co-Fe -1, Co-Mn -5, Co-Ni 0, Cr-Fe -1, Cr-Mn 2,
+        # Cr-Ni -7, Fe-Mn 0, Fe-Ni -2, Mn-Ni -8; 4 / 25 of their sum.
+        (CANTOR, -4.16),
+        (("Co", "Cr", "Fe", "Ni"), -3.75),
+        (("Al", "Co", "Cr", "Fe", "Ni"), -12.32),
+        (("Co", "Cr", "Cu", "Fe", "Ni"), 3.2),
+        (("Mo", "Nb", "Ta", "W"), -6.5),
+        (("Hf", "Nb", "Ta", "Ti", "Zr"), 2.72),
+    ],
+)
+def test_mixing_enthalpies_of_known_alloys(elements: tuple[str, ...], expected: float) -> None:
+    assert kilojoules(dict.fromkeys(elements, 1.0)) == pytest.approx(expected, abs=1e-12)
+
+
+def test_mixing_enthalpy_of_a_pair_is_a_parabola() -> None:
+    # Al-Ni -22 kJ/mol at 50 %
+    for share in (0.1, 0.25, 0.5):
+        expected = 4 * -22.0 * share * (1 - share)
+        assert kilojoules({"Al": share, "Ni": 1 - share}) == pytest.approx(expected, rel=1e-12)
+
+
+def test_omega_by_hand_and_where_it_is_infinite() -> None:
+    alloy = dict.fromkeys(CANTOR, 1.0)
+    disorder = 9006 / 5 * GAS_CONSTANT * math.log(5) / 1000
+    assert one("omega", alloy) == pytest.approx(disorder / 4.16)
+    assert one("entropy_share", alloy) == pytest.approx(disorder / (disorder + 4.16))
+    for free in ({"Ni": 1.0}, {"Co": 0.5, "Ni": 0.5}):  # a pure element; a pair of 0 kJ/mol
+        assert one("omega", free) == math.inf
+        assert one("entropy_share", free) == 1.0
+    # Its limit as well: S / |H| grows as -ln x.
+    shares = [one("entropy_share", {"Ni": 1.0, "Al": 10.0**-k}) for k in (1, 4, 16, 64)]
+    assert shares == sorted(shares)
+    assert shares[-1] > 0.95
+
+
+def test_the_table_of_pairs_is_whole() -> None:
+    from pymatgen.core import Element
+
+    table = _pair_table()
+    assert len(table) == 70
+    for symbol, row in table.items():
+        assert Element(symbol).Z <= 83
+        assert set(row) == set(table) - {symbol}
+        assert all(table[other][symbol] == value for other, value in row.items())
+
+
+def test_an_element_without_mixing_enthalpies_is_refused_or_left_out() -> None:
+    x, elements, name = [[0.2, 0.4, 0.4]], ("U", "Al", "Ni"), ("mixing_enthalpy_kJ_per_mol",)
+    with pytest.raises(InvalidInputError, match="element U has no mixing enthalpy in the table"):
+        descriptors(x, elements, name)
+    assert descriptors(x, elements, name, missing="leave_out")[0, 0] == pytest.approx(-22.0)
+    with pytest.raises(InvalidInputError, match="alloy number 0 consists of elements without mix"):
+        descriptors([[1.0, 0.0]], ("U", "Al"), name, missing="leave_out")
