@@ -90,7 +90,7 @@ class Workshop:
             wires=named.wiring,
             folder=campaign.folder,
         )
-        designs = library.draw(records, rng=np.random.default_rng(SEED))
+        designs = library.draw(records, rng=np.random.default_rng(SEED), even=True)
         outcomes = evaluate(simulators, designs)
         scored = [
             Record(design, outcome, simulators[0].name, simulators[0].version, 0)

@@ -19,7 +19,12 @@ from loop.session import Session
 from loop.summary import LOOP_ARM
 
 VERSIONED = ("spinodal", "torch", "numpy", "botorch", "pymatgen", "prefect")
-CONTROL_GENERATORS = {"random": "library", "mutation": "mutation", "genetic": "genetic"}
+CONTROL_GENERATORS = {
+    "random": "library",
+    "mutation": "mutation",
+    "genetic": "genetic",
+    "bayesian": "bayesian",
+}
 
 
 def run_folder(campaign: Campaign) -> Path:

@@ -6,6 +6,7 @@ import numpy as np
 
 from loop.candidate import Record
 from loop.ledger import Ledger
+from loop.measuring import best_known
 from loop.targets import Targets, parse_target
 
 
@@ -19,10 +20,10 @@ def best_records(ledger: Ledger, campaign: int, n: int, *, arm: str = "loop") ->
     targets = Targets(tuple(parse_target(k, v) for k, v in settings["targets"].items()))
     for arms in ([arm], None):
         found: dict[str, tuple[float, Record]] = {}
-        for record in ledger.records(campaign, arms=arms):
-            if record.outcome.status == "ok":
-                distance = targets.distance(record.outcome.values)
-                found.setdefault(record.candidate.id, (distance, record))
+        scored = (r for r in ledger.records(campaign, arms=arms) if r.outcome.status == "ok")
+        for record in best_known(scored):
+            distance = targets.distance(record.outcome.values)
+            found.setdefault(record.candidate.id, (distance, record))
         if found:
             break
     ranked = sorted(found.values(), key=lambda pair: pair[0])

@@ -10,6 +10,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -82,8 +83,8 @@ class Generated:
             )
         rng = stage_rng(self._campaign_seed, "paths", self.seed, "microstructure")
         found = self.editor.microstructures_for(design, 1, rng=rng)[0]
-        # The process is the design's own, to the last digit.
-        return dataclasses.replace(found, process=design.process)
+        # Process and labels are the design's own, to the last digit.
+        return dataclasses.replace(found, process=design.process, labels=design.labels)
 
     def between(
         self,
@@ -164,10 +165,13 @@ def design_of(
     compositions: FloatArray,
     process: Mapping[str, float],
     generated: Generated | None = None,
+    *,
+    labels: Mapping[str, str] = MappingProxyType({}),
 ) -> Candidate:
-    """An end of a path from its compositions (p, e) and process; ``generated`` draws the image.
+    """An end of a path from its compositions (p, e), process and labels.
 
-    Raises InvalidInputError for process variables that are missing, unknown or out of range.
+    ``generated`` draws the image. Raises InvalidInputError for process variables and labels that
+    are missing, unknown or out of range.
     """
     for name in process:
         if name not in space.process:
@@ -184,8 +188,22 @@ def design_of(
             raise InvalidInputError(
                 f"--process {name} is {process[name]:g}; expected {low:g} to {high:g}"
             )
+    for name in labels:
+        if name not in space.labels:
+            raise InvalidInputError("--label: " + unknown_name("label", name, space.labels))
+    for name, values in space.labels.items():
+        if name not in labels:
+            raise InvalidInputError(
+                f"designs of this campaign have {name}, {', '.join(values)}; give it with "
+                f"--label {name}=VALUE"
+            )
+        if labels[name] not in values:
+            raise InvalidInputError(
+                f"--label {name}: " + unknown_name("value", labels[name], values)
+            )
+    origin = Origin("interpolation")
     design = Candidate(
-        space.phases, space.elements, None, compositions, process, Origin("interpolation")
+        space.phases, space.elements, None, compositions, process, origin, labels=labels
     )
     if space.image_shape is not None and generated is not None:
         return generated.with_microstructure(design)

@@ -155,17 +155,17 @@ class Proposal:
         return worst
 
     def table(self) -> pd.DataFrame:
-        """``frame`` with the designs themselves: ``PHASE:ELEMENT`` fractions, process variables."""
+        """``frame`` with the designs: ``PHASE:ELEMENT`` fractions, process variables, labels."""
         designs = []
         for c in self.designs:
-            row: dict[str, float] = {}
+            row: dict[str, float | str] = {}
             if c.phase_compositions is not None:
                 row |= {
                     f"{phase}:{element}": float(c.phase_compositions[i, j])
                     for i, phase in enumerate(c.phases)
                     for j, element in enumerate(c.elements)
                 }
-            designs.append(row | dict(c.process))
+            designs.append(row | dict(c.process) | dict(c.labels))
         return pd.concat([self.frame(), pd.DataFrame(designs, index=range(len(designs)))], axis=1)
 
     def pictures(self, scale: int = 2) -> NDArray[np.uint8] | None:

@@ -5,9 +5,10 @@ Nothing is added to the ledger: a round decides what becomes a record, this answ
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +19,14 @@ from generators.familiarity import Conditions
 from generators.flow import JointFlow
 from generators.student import JointStudent
 from generators.student_files import load_student, register, registered
+from generators.surrogate_guidance import SurrogateModel
 from generators.training.distillation import Method
 from generators.training.resume import TrainingState
 from loop.candidate import Candidate
 from loop.errors import InvalidInputError
+from loop.feasible import within_constraints
 from loop.ledger_reader import Checkpoint
+from loop.protocols import Differentiable
 from loop.round import evaluate, stage_rng
 from loop.session import Session
 from loop.summary import LOOP_ARM
@@ -30,6 +34,7 @@ from loop.summary import LOOP_ARM
 FloatArray = NDArray[np.float64]
 MOST_DESIGNS = 4096  # in one answer
 GUIDANCE = 2.0
+Guide = Literal["classifier-free", "regressor", "surrogate", "simulator"]
 
 
 @runtime_checkable
@@ -86,12 +91,52 @@ def student_of(
     return load_student(generator, path, teacher=kept.sha256)
 
 
+def guided(session: Session, generator: Answering, guide: Guide) -> JointFlow:
+    """A copy of a trained generator that nothing but ``guide`` leads to what is asked of it.
+
+    "classifier-free": the network's own conditions. "regressor": a regressor of noised states over
+    the unconditional model. "surrogate", "simulator": the first, and then the design is moved by
+    the derivatives of the surrogate, fitted to all that was evaluated, or of the simulators.
+    Raises InvalidInputError for a generator that cannot be led so.
+    """
+    if not isinstance(generator, JointFlow):
+        raise InvalidInputError(
+            f"the campaign's generator is {generator.name}, which has no choice of guides; leave "
+            "the guide out, or use joint-flow or diffusion"
+        )
+    new: JointFlow
+    if isinstance(generator, JointStudent):
+        if guide == "regressor":
+            raise InvalidInputError(
+                "a student takes steps that are too long for a regressor of noised states; ask "
+                "its teacher (no --student)"
+            )
+        new = copy.copy(generator)
+    else:
+        new = generator.guided_by("regressor" if guide == "regressor" else "classifier-free")
+    new.models = ()
+    if guide == "simulator":
+        new.models = tuple(s for s in session.simulators if isinstance(s, Differentiable))
+        if not new.models:
+            raise InvalidInputError(
+                "none of the campaign's simulators has derivatives "
+                f"({', '.join(s.name for s in session.simulators)}); choose another guide"
+            )
+    if guide == "surrogate":
+        known = session.records(LOOP_ARM, session.next_round())
+        rng = stage_rng(session.campaign.seed, "propose", 0, "surrogate")
+        fitted = session.surrogate([r for r in known if r.outcome.status == "ok"], rng)
+        new.models = (SurrogateModel(fitted, session.features),)
+    return new
+
+
 def propose(
     session: Session,
     n: int,
     wishes: Sequence[Wish] = (),
     *,
     guidance: float = GUIDANCE,
+    guide: Guide | None = None,
     student: bool = False,
     steps: int | None = None,
     score: bool = False,
@@ -99,10 +144,11 @@ def propose(
 ) -> Proposal:
     """n designs for the wishes, or the campaign's targets, from its trained generator.
 
+    ``guide``: what leads to them, see ``guided``; None: what the campaign's settings say.
     ``student``: by the few-step student of that generator, with ``steps`` where there are several.
     ``score``: have the simulators evaluate them. ``seed``: another one, other designs.
-    Raises InvalidInputError for a number out of range and a student that is not there, LedgerError
-    when nothing is trained yet.
+    Raises InvalidInputError for a number out of range, a student that is not there and a guide
+    that the generator does not have, LedgerError when nothing is trained yet.
     """
     if not 1 <= n <= MOST_DESIGNS:
         raise InvalidInputError(f"{n} designs were asked for; expected 1 to {MOST_DESIGNS}")
@@ -120,10 +166,14 @@ def propose(
         quick = student_of(session, generator, kept, guidance, steps)
         asked = quick
         about |= {"generator": quick.name, "steps": quick.lessons.steps}
+    if guide is not None:
+        asked = guided(session, asked, guide)
+        about["guide"] = guide
     rng = stage_rng(session.campaign.seed, "propose", seed, "designs")
     targets = session.campaign.targets
     requests = draw_wishes(n, wishes, targets, session.properties, generator.near, rng)
     designs = asked.generate(requests, guidance=guidance, rng=rng)
+    designs = within_constraints(session.campaign.space, designs)
     return Proposal(
         properties=session.properties,
         wishes=tuple(wishes),

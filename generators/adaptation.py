@@ -128,7 +128,7 @@ def adapt(
     prior = flow.code.states(flow.library.draw(settings.prior_images, rng=rng))
     scale = dimension_weights(network, flow.settings.vector_weight).to(flow.device)
     linear = flow.linear.to(flow.device)
-    k = len(flow.properties)
+    k = sum(flow.widths)
     preserved = settings.batch // 2 if settings.prior_weight > 0 else 0
 
     def batches() -> Iterator[tuple[Tensor, ...]]:

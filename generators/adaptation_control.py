@@ -79,7 +79,7 @@ def control(
     scale = dimension_weights(network, flow.settings.vector_weight).to(flow.device)
     linear = flow.linear.to(flow.device)
     draws = torch_generator(rng)
-    k = len(flow.properties)
+    k = sum(flow.widths)
 
     def batches() -> Iterator[tuple[Tensor, ...]]:
         b = settings.batch

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from loop.candidate import Candidate, Origin, Record
 from loop.composition import project_to_bounds
 from loop.library import Library
+from loop.process_labels import crossed_labels, moved_labels
 from loop.protocols import Progress, silent
 from loop.space import DesignSpace
 from loop.targets import Targets
 
 FloatArray = NDArray[np.float64]
+LABEL_RATE = 0.1  # chance that a mutation gives a label another value
 
 
 def moved_compositions(
@@ -75,7 +77,8 @@ class Mutation:
     A parent is one of the ``elite`` records nearest to the targets. Compositions get Gaussian
     steps of a random size, up to ``step`` of the width of their bounds, and are projected back
     onto the bounds; with probability ``swap`` the image is another one of the library, and with
-    probability ``cross`` the phases' compositions come from two parents.
+    probability ``cross`` the phases' compositions come from two parents, and so does a label,
+    which now and then takes another value.
     """
 
     name = "mutation"
@@ -127,11 +130,13 @@ class Mutation:
             crossed = rng.random((len(x), 1)) < self.cross
             x = np.where(crossed, second.phase_compositions, x)
             x = moved_compositions(x, self.space, self.step, rng)
+        labels, _ = crossed_labels(first.labels, second.labels, self.cross, rng)
         return Candidate(
             phases=self.space.phases,
             elements=self.space.elements,
             microstructure=image,
             phase_compositions=x,
             process=moved_process(first.process, self.space, self.step, rng),
+            labels=moved_labels(labels, self.space, LABEL_RATE, rng),
             origin=Origin(self.name, None, {"parent": first.id}),
         )

@@ -20,6 +20,7 @@ from generators.asked import Asked
 from generators.coding import JointCode
 from generators.joint import CompositionCode, Standardiser
 from generators.pixels import PixelCode
+from generators.sparse import SparseCode
 from generators.training import checkpoint
 from generators.vae import ImageVAE, VAESettings
 from loop.features import ImageFeatures
@@ -78,12 +79,21 @@ def restore_code(
     return JointCode(
         space=space,
         vae=vae,
-        compositions=CompositionCode(**compositions) if compositions else None,
+        compositions=_composition_code(compositions),
         process=Standardiser(**process) if process else None,
         features=ImageFeatures(phases, lag, **features) if features and lag is not None else None,
         feature_scale=Standardiser(**part_of(tensors, "context")) if features else None,
         vector_scale=vector_scale,
     )
+
+
+def _composition_code(
+    arrays: Mapping[str, NDArray[Any]],
+) -> CompositionCode | SparseCode | None:
+    """Of arrays by name; designs without images had the coding of the others once."""
+    if not arrays:
+        return None
+    return SparseCode(**arrays) if "usual" in arrays else CompositionCode(**arrays)
 
 
 def of_campaign(generator: Asked) -> dict[str, Any]:
@@ -96,7 +106,17 @@ def of_campaign(generator: Asked) -> dict[str, Any]:
         "elements": space.elements,
         "image_shape": space.image_shape,
         "process": tuple(space.process),
+        **labels_of(generator),
     }
+
+
+def labels_of(generator: Asked) -> dict[str, Any]:
+    """The labels with their values, which a checkpoint has to agree in; none without any.
+
+    Campaigns without labels have the cards they had before there were any.
+    """
+    labels = generator.space.labels
+    return {"labels": {k: list(values) for k, values in labels.items()}} if labels else {}
 
 
 def save_generator(

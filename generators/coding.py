@@ -1,7 +1,13 @@
-"""Designs to the rows a generator learns from, and back: image latent, compositions, process."""
+"""Designs to the rows a generator learns from, and back.
+
+A row is the image latent, then the vectors: compositions, process variables, labels. Designs
+without images have sparse compositions (``generators.sparse``): which elements there are and what
+the labels are is decided first, and how much of each is drawn once that stands.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -11,18 +17,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from generators.joint import CompositionCode, Standardiser, stack_images, stack_process
+from generators.labels import label_bits, label_codes_of, label_columns
 from generators.pixels import PixelCode
+from generators.sparse import SparseCode
 from generators.training.precision import TrainingSettings
 from generators.training.resume import TrainingState
 from generators.vae import ImageVAE, VAESettings
 from loop.candidate import Candidate, Origin, stack_compositions
 from loop.features import ImageFeatures
 from loop.library import Library
+from loop.process_labels import FREE, Codes, label_codes, named_labels
 from loop.protocols import Progress
 from loop.space import DesignSpace
 
 FloatArray = NDArray[np.float64]
 SCALE_IMAGES = 4096  # images whose features set the scale of the features
+JITTER = 0.25  # of +1 and -1: the sign is another's once in 30,000 times
+AMOUNT_JITTER = 0.1  # of amounts, in their standard deviations
 
 
 @dataclass(frozen=True)
@@ -36,7 +47,7 @@ class JointCode:
 
     space: DesignSpace
     vae: ImageVAE | PixelCode | None
-    compositions: CompositionCode | None
+    compositions: CompositionCode | SparseCode | None
     process: Standardiser | None
     features: ImageFeatures | None
     feature_scale: Standardiser | None
@@ -88,11 +99,13 @@ class JointCode:
 
     @staticmethod
     def of_vectors(space: DesignSpace, candidates: Sequence[Candidate]) -> JointCode:
-        """The coding of compositions and process variables alone; images stay label images."""
-        known, compositions, process = list(candidates), None, None
+        """The coding of all but the images; these stay label images."""
+        known, process = list(candidates), None
+        compositions: CompositionCode | SparseCode | None = None
         if space.elements:
             low, _ = space.bound_arrays()
-            compositions = CompositionCode.fit(stack_compositions(known), low)
+            kind = SparseCode if space.image_shape is None else CompositionCode
+            compositions = kind.fit(stack_compositions(known), low)
         if space.process:
             process = Standardiser.fit(stack_process(known, tuple(space.process)))
         return JointCode(space, None, compositions, process, None, None)
@@ -107,10 +120,46 @@ class JointCode:
 
     @property
     def vector_sizes(self) -> tuple[int, ...]:
-        """Lengths of the vectors: one per phase composition, then the process variables."""
+        """Lengths of the vectors: one per phase composition, then process variables and labels."""
         space = self.space
-        sizes = (len(space.elements),) * len(space.phases) if space.elements else ()
-        return (*sizes, len(space.process)) if space.process else sizes
+        others = (len(space.process), label_columns(space))
+        phases = () if self.compositions is None else (self.compositions.size,) * len(space.phases)
+        return (*phases, *(size for size in others if size))
+
+    @property
+    def context_size(self) -> int:
+        """Columns of ``context``."""
+        if self.feature_scale is not None:
+            return len(self.feature_scale.mean)
+        return int(self.decisive.sum()) if self.space.image_shape is None else 0
+
+    @property
+    def decisive(self) -> NDArray[np.bool_]:
+        """(v,) which coordinates of the vectors are read as one of two: presence and labels."""
+        there = np.zeros(sum(self.vector_sizes), dtype=bool)
+        if isinstance(self.compositions, SparseCode):
+            size = self.compositions.size
+            for phase in range(len(self.space.phases)):
+                there[phase * size : phase * size + size // 2] = True
+        labels = label_columns(self.space)
+        there[len(there) - labels :] = True
+        return there
+
+    @property
+    def jitter(self) -> Tensor | None:
+        """(state,) standard deviations of noise that takes no design for another; None: none.
+
+        A density over coordinates that are +1 or -1 has no upper bound; noised so, it has (B. Uria,
+        I. Murray, H. Larochelle, RNADE, NeurIPS 2013, section 3; L. Theis et al., ICLR 2016).
+        """
+        if not self.decisive.any():
+            return None
+        amounts = np.zeros(len(self.decisive), dtype=bool)
+        if isinstance(self.compositions, SparseCode):
+            amounts[: self.compositions.size * len(self.space.phases)] = True
+        vectors = np.where(self.decisive, JITTER, np.where(amounts, AMOUNT_JITTER, 0.0))
+        image = np.zeros(math.prod(self.latent_shape or (0,)))
+        return self.vector_scale * torch.from_numpy(np.concatenate([image, vectors])).float()
 
     def states(self, candidates: list[Candidate]) -> Tensor:
         """(n, state): the standardised image latent and the vectors."""
@@ -125,7 +174,10 @@ class JointCode:
         return torch.cat([self.vae.encode(images).flatten(1).cpu(), vectors], dim=1)
 
     def vectors(self, candidates: list[Candidate]) -> Tensor:
-        """(n, v) coded compositions and process variables; v may be 0."""
+        """(n, v) coded compositions, process variables and labels; v may be 0.
+
+        Raises InvalidInputError for a candidate without the labels of the space.
+        """
         parts: list[Tensor] = [torch.zeros(len(candidates), 0)]
         if self.compositions is not None:
             coded = self.compositions.encode(stack_compositions(candidates))
@@ -133,13 +185,22 @@ class JointCode:
         if self.process is not None:
             process = stack_process(candidates, tuple(self.space.process))
             parts.append(torch.from_numpy(self.process.forward(process)).float())
+        if self.space.labels:
+            bits = label_bits(self.space, label_codes(self.space, candidates))
+            parts.append(torch.from_numpy(bits).float())
         return self.vector_scale * torch.cat(parts, dim=1)
 
     def context(self, candidates: list[Candidate]) -> Tensor:
-        """(n, f) standardised features of the candidates' images; f is 0 without images."""
+        """(n, f) what the vectors are drawn anew given: the images' features, or ``decided``."""
+        if self.space.image_shape is None:
+            return self.decided(self.vectors(candidates))
         if self.features is None:
             return torch.zeros(len(candidates), 0)
         return self.image_context(stack_images(candidates).numpy())
+
+    def context_of(self, images: NDArray[np.uint8] | None, vectors: Tensor) -> Tensor:
+        """(n, f) ``context`` of drawn images (n, h, w), or else of drawn vectors (n, v)."""
+        return self.decided(vectors) if images is None else self.image_context(images)
 
     def image_context(self, images: NDArray[np.uint8]) -> Tensor:
         """(n, f) standardised features of label images (n, h, w)."""
@@ -148,13 +209,72 @@ class JointCode:
         features = self.features.transform(images)
         return torch.from_numpy(self.feature_scale.forward(features)).float()
 
+    # What is one of two
+
+    @property
+    def sparse(self) -> bool:
+        """Whether compositions are coded as which elements, then how much."""
+        return isinstance(self.compositions, SparseCode)
+
+    def calibrated(self, vectors: Tensor, designs: Sequence[Candidate]) -> JointCode:
+        """The coding that reads elements out of vectors (n, v) as often as ``designs`` have them.
+
+        ``vectors``: of a trained model without any request; ``SparseCode.calibrated`` has the why.
+        """
+        if not isinstance(self.compositions, SparseCode) or not designs:
+            return self
+        shares = (stack_compositions(designs) > 0).mean(0)
+        code = self.compositions.calibrated(self._phases(vectors), shares)
+        return replace(self, compositions=code)
+
+    def _phases(self, vectors: Tensor) -> FloatArray:
+        """(n, p, k) coordinates of the phases in vectors (n, v)."""
+        parts = self._split(vectors)[: len(self.space.phases)]
+        found: FloatArray = torch.stack(parts, dim=1).cpu().double().numpy()
+        return found
+
+    def decided(self, vectors: Tensor) -> Tensor:
+        """(n, f) which elements and labels vectors (n, v) say, +1 or -1 each."""
+        chosen = torch.from_numpy(self.decisive).to(vectors.device)
+        return self.settled(vectors)[:, chosen] / self.vector_scale
+
+    def settled(self, vectors: Tensor) -> Tensor:
+        """Vectors (n, v) whose presences and labels are +1 or -1, as they are read."""
+        parts, phases = list(self._split(vectors)), len(self.space.phases)
+        if isinstance(self.compositions, SparseCode):
+            coded = self.compositions.settled(self._phases(vectors), self.space)
+            whole = torch.from_numpy(coded).to(vectors)
+            parts[:phases] = whole.unbind(1)
+        if self.space.labels:
+            bits = label_bits(self.space, self.label_codes_of(vectors))
+            parts[-1] = torch.from_numpy(bits).to(vectors)
+        return self.vector_scale * torch.cat(parts, dim=1) if parts else vectors
+
+    def as_decided(self, vectors: Tensor, before: Tensor) -> Tensor:
+        """Vectors (n, v) with the presences and labels of others, of which they were drawn."""
+        chosen = torch.from_numpy(self.decisive).to(vectors.device)
+        return torch.where(chosen, self.settled(before), vectors)
+
+    def labelled(self, vectors: Tensor, codes: Codes) -> Tensor:
+        """Vectors (n, v) with the labels of codes (n, l); where one is ``FREE``, their own."""
+        if not self.space.labels or (codes == FREE).all():
+            return vectors
+        both = np.where(codes == FREE, self.label_codes_of(vectors), codes)
+        bits = torch.from_numpy(label_bits(self.space, both)).to(vectors)
+        rest = vectors[:, : vectors.shape[1] - bits.shape[1]]
+        return torch.cat([rest, self.vector_scale * bits], dim=1)
+
+    def label_codes_of(self, vectors: Tensor) -> Codes:
+        """(n, l) labels that vectors (n, v) say: of each the likeliest value."""
+        if not self.space.labels:
+            return np.zeros((len(vectors), 0), dtype=np.int64)
+        return label_codes_of(self.space, self._split(vectors)[-1].cpu().double().numpy())
+
     def compositions_of(self, vectors: Tensor) -> FloatArray | None:
         """(n, p, e) feasible compositions of coded vectors (n, v); None where there are none."""
         if self.compositions is None:
             return None
-        parts = self._split(vectors)
-        coded = torch.stack(parts[: len(self.space.phases)], dim=1).cpu().double().numpy()
-        return self.compositions.decode(coded, self.space)
+        return self.compositions.decode(self._phases(vectors), self.space)
 
     def _split(self, vectors: Tensor) -> tuple[Tensor, ...]:
         """(n, v) -> one (n, size) each of unit scale."""
@@ -167,14 +287,16 @@ class JointCode:
         vectors: Tensor,
         origins: Sequence[Origin],
     ) -> list[Candidate]:
-        """Designs of images (n, h, w), compositions (n, p, e) and the process in vectors (n, v)."""
+        """Designs of images (n, h, w), compositions (n, p, e), and what else vectors (n, v) say."""
         space = self.space
         parts = self._split(vectors)
         process: FloatArray | None = None
         if self.process is not None:
-            raw = self.process.inverse(parts[-1].cpu().double().numpy())
+            place = -2 if space.labels else -1
+            raw = self.process.inverse(parts[place].cpu().double().numpy())
             limits = np.array(list(space.process.values()))
             process = np.clip(raw, limits[:, 0], limits[:, 1])
+        labels = self.label_codes_of(vectors)
         return [
             Candidate(
                 phases=space.phases,
@@ -184,6 +306,7 @@ class JointCode:
                 process={}
                 if process is None
                 else dict(zip(space.process, process[i].tolist(), strict=True)),
+                labels=named_labels(space, labels[i]),
                 origin=origin,
             )
             for i, origin in enumerate(origins)

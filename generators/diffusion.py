@@ -28,9 +28,10 @@ from generators.dynamics.samplers import (
     heun,
     standard_normal,
 )
-from generators.dynamics.schedules import EDM, every_row
+from generators.dynamics.schedules import EDM, Level, every_row
 from generators.dynamics.stochastic import euler_maruyama, predictor_corrector
 from generators.flow import FloatArray, JointFlow
+from generators.noisy_regressor import led_prediction
 from generators.processes import Process
 from generators.showing import with_pictures
 from generators.training.denoising import (
@@ -83,6 +84,10 @@ class JointDiffusion(JointFlow):
         run = with_pictures(self, run)
         return train_diffusion(self.trained_network(), self.linear, rows, run)
 
+    def draw_levels(self, n: int, generator: torch.Generator) -> Level:
+        """n levels of unit scale to train at, as the process has them."""
+        return Process(self.settings.process).draw(n, generator)
+
     def prediction(self, requests: FloatArray, guidance: float) -> Prediction:
         """Of states (n, state) under requests (n, k), with classifier-free guidance.
 
@@ -111,7 +116,11 @@ class JointDiffusion(JointFlow):
 
         Samplers that draw take their stream from the noise, so one noise gives one sample.
         """
-        return draw_states(self.prediction(requests, guidance), noise, self.settings)
+        request = self.leading(requests, guidance)
+        if request is None:
+            return draw_states(self.prediction(requests, guidance), noise, self.settings)
+        free = self.prediction(requests, 0.0)
+        return draw_states(led_prediction(free, request, guidance), noise, self.settings)
 
 
 def draw_states(prediction: Prediction, noise: Tensor, settings: DiffusionSettings) -> Tensor:

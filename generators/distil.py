@@ -19,6 +19,7 @@ from torch import Tensor
 from generators.dynamics.flow import Velocity, classifier_free
 from generators.dynamics.steps import GaussianStep, PlainStep, steps_between
 from generators.flow import JointFlow
+from generators.labels import label_widths
 from generators.networks.mlp import VectorFlow
 from generators.requests import draw_requests
 from generators.student import JointStudent, StudentSettings
@@ -251,12 +252,12 @@ class Walks:
         found, given = [], []
         for rows, scale in self._chunks():
             progress("teacher's compositions", rows.start, len(ends))
-            latent, _ = flow.parts(ends[rows].to(flow.device))
+            latent, vectors = flow.parts(ends[rows].to(flow.device))
             asked = self.requests[rows]
-            context = torch.zeros(len(asked), 0)
+            images = None
             if latent is not None:
                 _, images, _ = flow.sketched(latent, asked, scale, generator)
-                context = code.image_context(images)
+            context = code.context_of(images, code.labelled(vectors, flow.asked_labels(asked)))
             requests = np.repeat(asked, noises, axis=0)
             context = context.to(flow.device).repeat_interleave(noises, dim=0)
             y, known = flow.conditions(requests)
@@ -288,7 +289,8 @@ def spread_requests(
     """(n, k) requests: any subset of the properties of rows ``values`` (m, k), moved a little.
 
     A row is moved by a share of the difference of two others, which keeps what hangs together. A
-    quarter asks for the campaign's targets instead, a tenth for nothing.
+    quarter asks for the campaign's targets instead, a tenth for nothing. In a space with labels
+    (n, k + l): each is asked for in half of the rows.
     """
     m = len(values)
     a, b, c = (values[rng.integers(m, size=n)] for _ in range(3))
@@ -307,4 +309,9 @@ def spread_requests(
         own = draw_requests(n, flow.targets, flow.properties, flow.near, rng)
         requests[kind < OWN] = own[kind < OWN]
     requests[kind > 1 - FREE] = np.nan
-    return requests
+    if not flow.space.labels:
+        return requests
+    widths = np.array(label_widths(flow.space))
+    labels = rng.integers(widths, size=(n, len(widths))).astype(np.float64)
+    labels[rng.random(labels.shape) < 0.5] = np.nan
+    return np.concatenate([requests, labels], axis=1)

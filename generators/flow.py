@@ -24,16 +24,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from generators.asked import CALIBRATED
 from generators.coding import JointCode
 from generators.dynamics.flow import Velocity, classifier_free
 from generators.dynamics.gaussian import GaussianVelocity
 from generators.dynamics.samplers import heun, uniform_times
-from generators.flow_stages import Stages
+from generators.guided import Guided
 from generators.joint import stack_images
 from generators.networks.autoencoder import Autoencoder
 from generators.networks.dit import PATCH
-from generators.networks.joint import PIXEL_PATCH, JointNetwork, joint_network
+from generators.networks.joint import JointNetwork, joint_network
 from generators.networks.mlp import VectorFlow
+from generators.networks.regressor import check_regressor
+from generators.noisy_regressor import led_velocity
 from generators.showing import with_pictures
 from generators.sketch import Sketch
 from generators.steering import Steered, Steering
@@ -46,6 +49,7 @@ from generators.training.flow_matching import (
     train_flow,
     train_head,
 )
+from generators.training.regression import even_weights
 from generators.training.rows import drawing_weights, rows_to_encode, scored_rows
 from loop.candidate import Candidate, Record
 from loop.library import Library
@@ -58,7 +62,7 @@ FloatArray = NDArray[np.float64]
 TOGETHER = 256  # designs that are denoised at once
 
 
-class JointFlow(Stages):
+class JointFlow(Guided):
     """Generator by conditional flow matching in the joint latent space."""
 
     name = "joint-flow"
@@ -73,7 +77,11 @@ class JointFlow(Stages):
         device: str = "cpu",
         models: Sequence[Differentiable] = (),
     ) -> None:
-        """``models``: simulators whose derivatives guide what is proposed (``steering``)."""
+        """``models``: simulators whose derivatives guide what is proposed (``steering``).
+
+        Raises InvalidCampaignError for settings and image sizes that do not go together.
+        """
+        check_regressor(settings.regressor)
         side = Autoencoder.factor * PATCH
         super().__init__(space, library, targets, properties, device, side=side)
         self.settings = settings
@@ -104,7 +112,7 @@ class JointFlow(Stages):
             new.head = copy.deepcopy(self.head)
         assert new.code is not None
         assert new.property_scale is not None
-        conditions = new.property_scale.forward(values)
+        conditions = new.learned_conditions(candidates, values)
         weights, nearest = drawing_weights(
             values, self.properties, self.targets, self.settings.focus, self.settings.focus_rank
         )
@@ -112,13 +120,14 @@ class JointFlow(Stages):
         kept = rows_to_encode(weights, self.settings.image_rows, rng)
         states = new.code.states([candidates[i] for i in kept])
         mirrored, source = new._mirrored([candidates[i] for i in kept])
+        evenly = even_weights(len(candidates), len(kept), source)
         kept = np.concatenate([kept, kept[source]])
-        plain = self.library.draw(self.settings.plain_rows, rng=rng)
+        plain = self.library.draw(self.settings.plain_rows, rng=rng, even=True)
         plain_states = new.code.states(plain)
         if new.linear is None:
             new.linear = GaussianVelocity.fit(plain_states)
         run = RunSettings(
-            asked=[k in self.targets.properties for k in self.properties],
+            asked=self.wanted(),
             settings=self.settings,
             fresh=fresh,
             device=self.device,
@@ -128,21 +137,27 @@ class JointFlow(Stages):
         )
         assert new.network is not None
         started = time.monotonic()
-        rows = Rows(torch.cat([states, mirrored]), conditions[kept], weights[kept], plain_states)
+        states = torch.cat([states, mirrored])
+        rows = Rows(states, conditions[kept], weights[kept], plain_states, self.widths)
         loss = new.train_network(rows, run)
         new.metrics = {"final_loss": loss, "device": self.device, "rows": len(candidates)}
         if new.head is not None:
             vectors = plain_states[:, new.network.latent_size :]
             new.metrics["head_final_loss"] = train_head(
                 new.head,
-                Rows(new.code.vectors(candidates), conditions, weights, vectors),
+                Rows(new.code.vectors(candidates), conditions, weights, vectors, self.widths),
                 context=new.code.context(candidates),
                 plain_context=new.code.context(plain),
                 run=run,
             )
+        if fresh and new.code.sparse:
+            new.code = new.code.calibrated(new.unconditional(CALIBRATED, rng), plain or candidates)
         sketched = new.train_sketch(candidates, plain, values, weights, run)
         if sketched is not None:
             new.metrics["sketch_final_loss"] = sketched
+        even_rows = Rows(states, conditions[kept], evenly, plain_states)
+        if (regressed := new.train_regressor(even_rows, run)) is not None:
+            new.metrics["regressor_final_loss"] = regressed
         s, steps = self.settings, "first_steps" if fresh else "retrain_steps"
         new.metrics |= {"steps": getattr(s, steps), "seconds": time.monotonic() - started}
         return new
@@ -193,13 +208,13 @@ class JointFlow(Stages):
             s.network,
             latent_shape=code.latent_shape,
             vector_sizes=code.vector_sizes,
-            properties=len(self.properties),
+            properties=sum(self.widths),
             width=s.width,
             depth=s.depth,
             heads=s.heads,
             channels=s.channels,
             attend=s.attend,
-            patch=PATCH if s.space == "latent" else PIXEL_PATCH,
+            patch=self.patch,
         ).to(self.device)
 
     # Proposing
@@ -213,7 +228,7 @@ class JointFlow(Stages):
         rng: np.random.Generator,
         steering: Steering | None = None,
     ) -> list[Candidate]:
-        """One candidate per row of requested property values (n, k); NaN is not requested.
+        """One candidate per row of requests (n, k) or (n, k + l); NaN is not requested.
 
         ``steering``: how the ``models`` guide it, by default as usual; not without any models.
         """
@@ -232,9 +247,7 @@ class JointFlow(Stages):
             nearer = made.replaced(rows, again)
             vectors[torch.from_numpy(rows[nearer])] = others[torch.from_numpy(nearer)]
         counts = [{"simulator_gradients": int(n)} if self.models else {} for n in made.calls]
-        origins = [
-            self.origin(row, guidance, **count) for row, count in zip(requests, counts, strict=True)
-        ]
+        origins = self.origins(requests, guidance, made.compositions, counts)
         return self.code.candidates(made.images, made.compositions, vectors, origins)
 
     def _drawn(
@@ -259,13 +272,32 @@ class JointFlow(Stages):
         n = len(requests)
         made = Steered(images, compositions, np.zeros(n, dtype=np.int64), np.zeros(n))
         if self.models:
-            made = steer_flow(self, requests, latent, compositions, steering, fractions)
+            values = self.asked_values(requests)
+            made = steer_flow(self, values, latent, compositions, steering, fractions)
         return made, vectors
 
     def sample(self, noise: Tensor, requests: FloatArray, guidance: float) -> Tensor:
-        """States (n, state) that the noise (n, state) becomes under requests (n, k)."""
-        times = uniform_times(self.settings.sample_steps).to(self.device)
-        return heun(self.velocity(requests, guidance), noise, times)
+        """States (n, state) that the noise (n, state) becomes under requests (n, k).
+
+        Where nothing guides, in twice as many steps, for one costs half of a guided one.
+        """
+        steps = self.settings.sample_steps
+        if guidance == 0 or not np.isfinite(requests).any():
+            steps, guidance = 2 * steps, 0.0
+        times = uniform_times(steps).to(self.device)
+        request = self.leading(requests, guidance)
+        if request is None:
+            return heun(self.velocity(requests, guidance), noise, times)
+        free = self.velocity(requests, 0.0)
+        return heun(led_velocity(free, request, guidance), noise, times)
+
+    @torch.no_grad()
+    def unconditional(self, n: int, rng: np.random.Generator) -> Tensor:
+        """(n, v) vectors of samples without a request, before any are drawn anew."""
+        size = self.trained_network().state_size
+        noise = torch.randn(n, size, generator=checkpoint.torch_generator(rng)).to(self.device)
+        free = np.full((n, len(self.properties)), np.nan)
+        return self.parts(self.sample(noise, free, 0.0))[1]
 
     def parts(self, states: Tensor) -> tuple[Tensor | None, Tensor]:
         """(n, state) -> image latents (n, c, h, w), None without images, and vectors (n, v)."""

@@ -8,9 +8,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from generators.code_files import restore_code, restore_scales, scale_tensors
+from generators.code_files import labels_of, restore_code, restore_scales, scale_tensors
 from generators.dynamics.gaussian import GaussianVelocity
 from generators.flow import JointFlow
+from generators.noisy_regressor import NoisyRegressor
 from generators.sketch import Sketch
 from generators.training import checkpoint
 from generators.training.card import expect, load_weights, settings_from
@@ -27,6 +28,7 @@ CHOICES: Mapping[str, Any] = {
     "attend": False,
 }
 OF_DIFFUSION = ("process", "prediction")
+OF_REGRESSOR = ("width", "depth", "heads", "channels")
 LINEAR = ("mean", "axes", "variance", "rest")
 
 
@@ -38,6 +40,8 @@ def save_flow(flow: JointFlow, folder: Path) -> tuple[str, Path]:
         tensors |= {f"head.{k}": v for k, v in flow.head.state_dict().items()}
     if flow.sketch is not None:
         tensors |= flow.sketch.tensors()
+    if flow.regressor is not None:
+        tensors |= flow.regressor.tensors()
     code, linear = flow.code, flow.linear
     assert code is not None
     assert linear is not None
@@ -52,6 +56,7 @@ def save_flow(flow: JointFlow, folder: Path) -> tuple[str, Path]:
         "latent_shape": network.latent_shape,
         "lag": None if code.features is None else code.features.lag,
         "data_hash": flow.library.data_hash,
+        **labels_of(flow),
     }
     return checkpoint.save(folder, tensors, card, metrics=flow.metrics)
 
@@ -64,6 +69,7 @@ def load_flow(flow: JointFlow, path: Path) -> JointFlow:
         properties=flow.properties,
         phases=flow.space.phases,
         elements=flow.space.elements,
+        **labels_of(flow),
     )
     settings = dict(card["settings"])
     vae_settings = settings_from(VAESettings, settings.pop("vae"), path)
@@ -78,7 +84,10 @@ def load_flow(flow: JointFlow, path: Path) -> JointFlow:
     sizes = {k: settings[k] for k in names} | {k: settings.get(k, v) for k, v in CHOICES.items()}
     kept = settings.get("sketch", {})  # files from before there was one have none
     sketch = replace(flow.settings.sketch, **{k: kept[k] for k in ("width", "depth") if k in kept})
-    new.settings = replace(flow.settings, **sizes, vae=vae_settings, sketch=sketch)
+    kept = settings.get("regressor", {})
+    own = flow.settings.regressor
+    own = replace(own, **{k: kept[k] for k in OF_REGRESSOR if k in kept})
+    new.settings = replace(flow.settings, **sizes, vae=vae_settings, sketch=sketch, regressor=own)
     if isinstance(new.settings, DiffusionSettings):
         check_diffusion(new.settings)
     new.code = restore_code(
@@ -98,5 +107,15 @@ def load_flow(flow: JointFlow, path: Path) -> JointFlow:
         if network is not None:
             load_weights(network, tensors, name, path)
             network.eval()
-    new.sketch = Sketch.restore(tensors, len(flow.properties), sketch, path, flow.device)
+    new.regressor = NoisyRegressor.restore(
+        tensors,
+        new.linear,
+        own,
+        latent_shape=new.network.latent_shape,
+        vector_sizes=new.network.vector_sizes,
+        patch=new.patch,
+        path=path,
+        device=flow.device,
+    )
+    new.sketch = Sketch.restore(tensors, sum(flow.widths), sketch, path, flow.device)
     return new

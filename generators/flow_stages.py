@@ -2,7 +2,8 @@
 
 Both are small networks that follow requests closely, where the network over the joint state does so
 roughly: ``sketch`` draws what the image is to be like, and once it is, ``head`` draws compositions
-and process anew given the discrete image.
+and process anew given the discrete image. Without images it draws them given what is discrete in
+the composition: which elements there are, and the labels.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Stages(Asked):
     def make_sketch(self, images: NDArray[np.uint8], phases: int) -> Sketch:
         """The untrained flow of the statistics of images like these (n, h, w)."""
         morphology = Morphology.fit(images, phases)
-        sketch = Sketch.create(morphology, len(self.properties), self.settings.sketch)
+        sketch = Sketch.create(morphology, sum(self.widths), self.settings.sketch)
         sketch.network.to(self.device)
         return sketch
 
@@ -72,7 +73,8 @@ class Stages(Asked):
         others = torch.zeros(0, morphology.size)
         if plain:
             others = morphology.of(stack_images(list(plain)).numpy())
-        rows = Rows(morphology.of(images), self.property_scale.forward(values), weights, others)
+        conditions = self.learned_conditions(candidates, values)
+        rows = Rows(morphology.of(images), conditions, weights, others, self.widths)
         self.sketch, loss = self.sketch.trained(rows, values, run, self.settings.sketch)
         return loss
 
@@ -119,8 +121,8 @@ class Stages(Asked):
         s = self.settings
         return VectorFlow(
             size=sum(code.vector_sizes),
-            context=0 if code.feature_scale is None else len(code.feature_scale.mean),
-            properties=len(self.properties),
+            context=code.context_size,
+            properties=sum(self.widths),
             width=s.head_width,
             depth=s.head_depth,
         ).to(self.device)
@@ -135,16 +137,16 @@ class Stages(Asked):
     ) -> Tensor:
         """Vectors (n, v) from their conditional given images (n, h, w) and requests (n, k).
 
-        Without a network for that, because there are no vectors, those that are given.
+        Without images, given the elements and labels that ``vectors`` have, and these stay. Labels
+        that are asked for are as asked. Without a network, because there are no vectors, those that
+        are given.
         """
         if self.head is None:
             return vectors
         assert self.code is not None
         head, (y, known) = self.head, self.conditions(requests)
-        context = torch.zeros(len(requests), 0)
-        if images is not None:
-            context = self.code.image_context(images)
-        context = context.to(self.device)
+        vectors = self.code.labelled(vectors, self.asked_labels(requests))
+        context = self.code.context_of(images, vectors).to(self.device)
         noise = torch.randn(vectors.shape, generator=source).to(self.device)
         nothing = torch.zeros_like(known)
         velocity = classifier_free(
@@ -153,4 +155,20 @@ class Stages(Asked):
             guidance,
         )
         times = uniform_times(self.settings.head_sample_steps).to(self.device)
-        return heun(velocity, noise, times)
+        return self.redrawn(images, heun(velocity, noise, times), vectors, requests)
+
+    def redrawn(
+        self,
+        images: NDArray[np.uint8] | None,
+        found: Tensor,
+        before: Tensor,
+        requests: FloatArray,
+    ) -> Tensor:
+        """Vectors (n, v) ``found`` given what is discrete in the images or the vectors ``before``.
+
+        That stays as it was, and labels are as they are asked for.
+        """
+        assert self.code is not None
+        if images is None:
+            found = self.code.as_decided(found, before)
+        return self.code.labelled(found, self.asked_labels(requests))

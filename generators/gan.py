@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from generators.asked import Asked
+from generators.asked import CALIBRATED, Asked
 from generators.coding import JointCode
 from generators.joint import stack_images
 from generators.networks.gan import FACTOR, Critic, DesignGenerator, Layout
@@ -133,14 +133,15 @@ class JointGAN(Asked):
             new.property_scale = PropertyScale.fit(values)
         assert new.code is not None
         assert new.property_scale is not None
-        conditions = new.property_scale.forward(values)
+        conditions = new.learned_conditions(candidates, values)
         weights, nearest = drawing_weights(
             values, self.properties, self.targets, self.settings.focus, self.settings.focus_rank
         )
         new.near = values[nearest]
         kept = rows_to_encode(weights, self.settings.image_rows, rng)
         scored = _designs(new.code, [candidates[i] for i in kept])
-        plain = _designs(new.code, self.library.draw(self.settings.plain_rows, rng=rng))
+        library = self.library.draw(self.settings.plain_rows, rng=rng, even=True)
+        plain = _designs(new.code, library)
         torch.manual_seed(int(rng.integers(2**63)))  # initial weights
         if self.network is None or self.critic is None:
             new.network, new.critic = new.make_networks(new.code)
@@ -149,7 +150,7 @@ class JointGAN(Asked):
         else:
             new.network, new.critic = copy.deepcopy(self.network), copy.deepcopy(self.critic)
         run = GANRun(
-            asked=[k in self.targets.properties for k in self.properties],
+            asked=self.wanted(),
             settings=self.settings,
             fresh=fresh,
             device=self.device,
@@ -157,8 +158,10 @@ class JointGAN(Asked):
             progress=progress,
             keep=self.keep,
         )
-        rows = GANRows(scored, conditions[kept], weights[kept], plain)
+        rows = GANRows(scored, conditions[kept], weights[kept], plain, self.widths)
         train_gan(new.network, new.critic, rows, run)
+        if fresh and new.code.sparse:
+            new.code = new.code.calibrated(new.unconditional(CALIBRATED, rng), library)
         new.figures = new._learned(rng)
         steps = self.settings.first_steps if fresh else self.settings.retrain_steps
         progress(STAGE, steps, steps, **new.figures)
@@ -170,7 +173,7 @@ class JointGAN(Asked):
         layout = Layout(
             None if shape is None else (len(self.space.phases), *shape), sum(code.vector_sizes)
         )
-        k = len(self.properties)
+        k = sum(self.widths)
         network = DesignGenerator(
             layout,
             properties=k,
@@ -216,13 +219,21 @@ class JointGAN(Asked):
             figures["two_point_error"] = float(error)
         return figures
 
+    @torch.no_grad()
+    def unconditional(self, n: int, rng: np.random.Generator) -> Tensor:
+        """(n, v) coded vectors without a request."""
+        network = self.trained_network()
+        values, mask = self.conditions(np.full((n, len(self.properties)), np.nan))
+        noise = torch.randn(n, network.noise, generator=torch_generator(rng)).to(self.device)
+        return self._outputs(noise, values, mask, 0.0)[1]
+
     # Proposing
 
     @torch.no_grad()
     def generate(
         self, requests: FloatArray, *, guidance: float, rng: np.random.Generator
     ) -> list[Candidate]:
-        """One candidate per row of requested property values (n, k); NaN is not requested.
+        """One candidate per row of requests (n, k) or (n, k + l); NaN is not requested.
 
         An adversarial generator has no score to guide. Guidance s goes from what the noise gives
         without the request towards what the same noise gives with it and beyond:
@@ -240,8 +251,10 @@ class JointGAN(Asked):
         images = None
         if logits is not None:
             images = logits.argmax(1).to(torch.uint8).cpu().numpy()
-        origins = [self.origin(row, guidance) for row in requests]
-        return self.code.candidates(images, self.code.compositions_of(vectors), vectors, origins)
+        vectors = self.code.labelled(vectors, self.asked_labels(requests))
+        compositions = self.code.compositions_of(vectors)
+        origins = self.origins(requests, guidance, compositions)
+        return self.code.candidates(images, compositions, vectors, origins)
 
     def _outputs(
         self, noise: Tensor, values: Tensor, known: Tensor, guidance: float

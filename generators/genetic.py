@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from generators.baseline import moved_compositions, moved_process
+from generators.baseline import LABEL_RATE, moved_compositions, moved_process
 from generators.evolution import (
     blend,
     blend_sparse,
@@ -23,6 +23,7 @@ from loop.candidate import Candidate, Origin, Record
 from loop.composition import project_to_bounds
 from loop.errors import InvalidCampaignError
 from loop.library import Library
+from loop.process_labels import crossed_labels, moved_labels
 from loop.protocols import Progress, silent
 from loop.space import DesignSpace
 from loop.targets import Maximise, Minimise, Targets
@@ -66,8 +67,8 @@ class Genetic:
     Parents are the first ``population`` of all records by front and crowding, so the best are
     never lost, and are drawn by binary tournaments. Compositions and process variables are
     crossed by SBX and mutated, then projected onto the bounds: feasible, absent elements exactly
-    0. Images come from either parent or are cut and pasted from both. No child is a design that
-    is on record or was proposed with it.
+    0. Labels and images come from either parent; images may be cut and pasted from both. No child
+    is a design that is on record or was proposed with it.
     """
 
     name = "genetic"
@@ -168,13 +169,17 @@ class Genetic:
         compositions = self._crossed_compositions(first, second, rng)
         processes = self._crossed_process(first, second, rng)
         images = self._crossed_images(first.microstructure, second.microstructure, rng)
+        labels = crossed_labels(first.labels, second.labels, 0.5, rng)
         origin = Origin(self.name, None, {"parents": [first.id, second.id]})
         children = []
-        for x, process, image in zip(compositions, processes, images, strict=True):
+        both = zip(compositions, processes, images, labels, strict=True)
+        for x, process, image, given in both:
+            rate = 0.0
             if rng.random() < self.settings.mutate:
                 if x is not None:
                     x = moved_compositions(x, self.space, self.settings.step, rng)
                 process = moved_process(process, self.space, self.settings.step, rng)
+                rate = LABEL_RATE
             children.append(
                 Candidate(
                     phases=self.space.phases,
@@ -182,6 +187,7 @@ class Genetic:
                     microstructure=image,
                     phase_compositions=x,
                     process=process,
+                    labels=moved_labels(given, self.space, rate, rng),
                     origin=origin,
                 )
             )
@@ -233,7 +239,8 @@ class Genetic:
         """
         if first is None or second is None:
             return None, None
-        alone = not self.space.elements and not self.space.process
+        space = self.space
+        alone = not space.elements and not space.process and not space.labels
         if not alone and rng.random() >= self.settings.cut:
             return (first, second) if rng.random() < 0.5 else (second, first)
         mask = cut_mask((first.shape[0], first.shape[1]), rng)

@@ -1,9 +1,10 @@
-"""The joint state: image latent, phase compositions and process variables as one vector, and back.
+"""Parts of the joint state: phase compositions beside an image, and process variables, coded.
 
-A composition enters as standardised atomic fractions. Absent elements are exact zeros in the
-data; a density over them would be a spike, so absence is written as a value set apart below the
-smallest present amount, and read back as exactly zero. The way back ends with the Euclidean
-projection onto the bounds and the simplex, so every composition is feasible.
+Compositions of designs without images are coded as in ``generators.sparse``. Beside an image one
+enters as standardised atomic fractions. Absent elements are exact zeros in the data; a density over
+them would be a spike, so absence is written as a value set apart below the smallest present amount,
+and read back as exactly zero. The way back ends with the Euclidean projection onto the bounds and
+the simplex, so every composition is feasible.
 """
 
 from __future__ import annotations
@@ -34,6 +35,11 @@ class CompositionCode:
     mean: FloatArray
     std: FloatArray
     absent: FloatArray
+
+    @property
+    def size(self) -> int:
+        """Coordinates of one phase."""
+        return self.mean.shape[1]
 
     @staticmethod
     def fit(x: FloatArray, low: FloatArray) -> CompositionCode:

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from generators.asked import Asked
+from generators.asked import CALIBRATED, Asked
 from generators.coding import JointCode
 from generators.joint import stack_images
 from generators.networks.autoencoder import Autoencoder
@@ -146,24 +147,27 @@ class JointVAE(Asked):
             new.property_scale = PropertyScale.fit(values)
         assert new.code is not None
         assert new.property_scale is not None
-        conditions = new.property_scale.forward(values)
+        conditions = new.learned_conditions(candidates, values)
         weights, nearest = drawing_weights(
             values, self.properties, self.targets, self.settings.focus, self.settings.focus_rank
         )
         new.near = values[nearest]
         kept = rows_to_encode(weights, self.settings.image_rows, rng)
         states = new.code.states([candidates[i] for i in kept])
-        plain = new.code.states(self.library.draw(self.settings.plain_rows, rng=rng))
+        library = self.library.draw(self.settings.plain_rows, rng=rng, even=True)
+        plain = new.code.states(library)
         torch.manual_seed(int(rng.integers(2**63)))  # initial weights
+        jitter = new.code.jitter
         if self.network is None:
-            linear = PrincipalComponents.fit(plain, self.settings.latent)
+            seen = plain if jitter is None else plain + jitter * torch.randn(plain.shape)
+            linear = PrincipalComponents.fit(seen, self.settings.latent)
             new.network = new.make_network(new.code, linear.loadings.shape[1])
             new.network.start(linear)
             new.network.look(states, torch.from_numpy(conditions[kept]))
         else:
             new.network = copy.deepcopy(self.network)
         run = VAERun(
-            asked=[k in self.targets.properties for k in self.properties],
+            asked=self.wanted(),
             settings=self.settings,
             fresh=fresh,
             device=self.device,
@@ -171,8 +175,12 @@ class JointVAE(Asked):
             progress=progress,
             keep=self.keep,
             pictures=new.pictures(),
+            jitter=jitter,
         )
-        train_vae(new.network, Rows(states, conditions[kept], weights[kept], plain), run)
+        rows = Rows(states, conditions[kept], weights[kept], plain, self.widths)
+        train_vae(new.network, rows, run)
+        if fresh and new.code.sparse:
+            new.code = new.code.calibrated(new.unconditional(CALIBRATED, rng), library)
         held_out = new.code.states(self.held_out(HELD_OUT, rng)).to(self.device)
         new.figures = learned(new.network, held_out, torch_generator(rng, self.device))
         steps = self.settings.first_steps if fresh else self.settings.retrain_steps
@@ -197,12 +205,20 @@ class JointVAE(Asked):
         return VectorVAE(
             size=sum(code.vector_sizes) + (math.prod(image) if image else 0),
             latent=latent,
-            properties=len(self.properties),
+            properties=sum(self.widths),
             width=s.width,
             depth=s.depth,
             image=image,
             channels=s.channels,
         ).to(self.device)
+
+    @torch.no_grad()
+    def unconditional(self, n: int, rng: np.random.Generator) -> Tensor:
+        """(n, d) decoded states without a request; of designs without images, their vectors."""
+        network = self.trained_network()
+        values, mask = self.conditions(np.full((n, len(self.properties)), np.nan))
+        z = torch.randn(n, network.latent, generator=torch_generator(rng)).to(self.device)
+        return network.decode(z, values, mask)
 
     # Proposing
 
@@ -210,7 +226,7 @@ class JointVAE(Asked):
     def generate(
         self, requests: FloatArray, *, guidance: float, rng: np.random.Generator
     ) -> list[Candidate]:
-        """One candidate per row of requested property values (n, k); NaN is not requested.
+        """One candidate per row of requests (n, k) or (n, k + l); NaN is not requested.
 
         From the same noise come a design without and one with the request, z_∅ and z_c; the
         decoder's means of the two are joined as µ_∅ + s (µ_c − µ_∅), s the guidance: the convention
@@ -224,7 +240,7 @@ class JointVAE(Asked):
         source = torch_generator(rng)
         n = len(requests)
         z = torch.randn(n, network.latent, generator=source).to(self.device)
-        blur = torch.randn(n, len(self.properties), generator=source).to(self.device)
+        blur = torch.randn(n, sum(self.widths), generator=source).to(self.device)
         noise = torch.randn(n, network.size, generator=source).to(self.device)
         nothing = torch.zeros_like(known)
         mean = network.decode(z, values, nothing) if guidance != 1 else torch.zeros_like(noise)
@@ -236,8 +252,9 @@ class JointVAE(Asked):
         if self.code.vae is not None and shape is not None:
             latent, vectors = states.tensor_split([math.prod(shape)], dim=1)
             images = self.code.vae.decode(latent.reshape(-1, *shape))
-        origins = [self.origin(row, guidance) for row in requests]
+        vectors = self.code.labelled(vectors, self.asked_labels(requests))
         compositions = self.code.compositions_of(vectors)
+        origins = self.origins(requests, guidance, compositions)
         return self.code.candidates(images, compositions, vectors, origins)
 
     def log_likelihood_bound(

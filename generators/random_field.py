@@ -20,6 +20,7 @@ from generators.spectral_field import SpectralField, mean_product, opposite
 from loop.candidate import Candidate, Origin, Record
 from loop.errors import InvalidCampaignError, InvalidInputError
 from loop.library import Library, transform
+from loop.process_labels import named_labels
 from loop.protocols import Progress, silent
 from loop.space import DesignSpace
 from loop.targets import Targets
@@ -259,6 +260,7 @@ class RandomField:
                 microstructure=images[i],
                 phase_compositions=None if parts.compositions is None else parts.compositions[row],
                 process=dict(zip(self.space.process, parts.process[row].tolist(), strict=True)),
+                labels=named_labels(self.space, parts.labels[row]),
                 origin=Origin(
                     self.name,
                     None,

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from generators.baseline import LibraryDraw, Mutation
+from generators.bayesian import Bayesian, BayesianSettings
 from generators.diffusion import JointDiffusion
 from generators.flow import JointFlow
 from generators.gan import JointGAN, joint_gan_settings
@@ -135,7 +136,20 @@ def _genetic(
     return Genetic(space, library, targets, own)
 
 
+def _bayesian(
+    *,
+    space: DesignSpace,
+    library: Library,
+    targets: Targets,
+    settings: Mapping[str, Any],
+    **_: Any,
+) -> Generator:
+    own = with_settings("generator.settings", BayesianSettings(), settings)
+    return Bayesian(space, library, targets, own)
+
+
 BUILT_IN: Mapping[str, Factory] = {
+    "bayesian": _bayesian,
     "diffusion": _joint(JointDiffusion, DIFFUSION_PRESETS),
     "gan": _one_pass(JointGAN, joint_gan_settings),
     "genetic": _genetic,

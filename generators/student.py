@@ -128,18 +128,17 @@ class JointStudent(JointFlow):
         if self.head is None:
             return vectors
         assert self.code is not None
-        context = torch.zeros(len(requests), 0)
-        if images is not None:
-            context = self.code.image_context(images)
-        context, head = context.to(self.device), self.head
+        vectors = self.code.labelled(vectors, self.asked_labels(requests))
+        context, head = self.code.context_of(images, vectors).to(self.device), self.head
         noise = torch.randn(vectors.shape, generator=source).to(self.device)
         y, known = self.scaled_conditions(requests, guidance)
-        return student_sample(
+        found = student_sample(
             PlainStep(),
             lambda x, t: head(x, t, context, y, known),
             noise,
             self.lessons.head_steps,
         )
+        return self.redrawn(images, found, vectors, requests)
 
     def step(self) -> Step:
         """The step whose linear part is that of the teacher."""

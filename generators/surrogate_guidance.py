@@ -3,7 +3,8 @@
 What a campaign's surrogate has learned of its simulators takes their place in ``steering``
 (``JointFlow.models``): regressor guidance (Dhariwal & Nichol 2021, section 4, with a regression in
 the place of the classifier), here on the decoded design, by Gauss-Newton steps. No simulator is
-called, and what comes out is as good as the surrogate is.
+called, and what comes out is as good as the surrogate is. On noised states guides a regressor of
+its own (``noisy_regressor``).
 """
 
 from __future__ import annotations
@@ -28,6 +29,11 @@ class SurrogateModel:
     def __init__(self, surrogate: Surrogate, features: Features) -> None:
         if surrogate.outputs is None:
             raise InvalidInputError("surrogate is not fitted; call fit(x, y) first")
+        if features.space.labels:
+            raise InvalidInputError(
+                f"designs have labels ({', '.join(features.space.labels)}), which the surrogate "
+                "cannot guide; leave its guidance out"
+            )
         if features.space.process:
             raise InvalidInputError(
                 f"designs have process variables ({', '.join(features.space.process)}), which the "

@@ -18,6 +18,7 @@ from generators import (
     verification_adapters,
     verification_baselines,
     verification_dynamics,
+    verification_regressor,
     verification_students,
     verification_vae,
 )
@@ -136,6 +137,7 @@ def cases() -> list[Case]:
         verification_vae,
         verification_adapters,
         verification_students,
+        verification_regressor,
         verification_baselines,
     ):
         found += room.cases()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -48,6 +48,9 @@ class ProposeIn(BaseModel):
         examples=[{"youngs_modulus_GPa": 190, "density_g_per_cm3": [8.05, 8.2]}],
     )
     guidance: float = Field(default=2.0, ge=0, le=15, description="0 ignores what is asked")
+    guide: Literal["classifier-free", "regressor", "surrogate", "simulator"] | None = Field(
+        default=None, description="What leads designs to the request, if not what the campaign says"
+    )
     student: bool = Field(default=False, description="By the few-step student")
     score: bool = Field(default=False, description="Have the simulators evaluate the designs")
     seed: int = Field(default=0, ge=0, description="Another one: other designs")
@@ -65,7 +68,7 @@ class ProposedInfo(BaseModel):
     guidance: float
     warnings: list[str] = Field(description="Requests unlike all that was evaluated, and why")
     designs: list[dict[str, Any]] = Field(
-        description="id, requested_P and P per property, PHASE:ELEMENT fractions, process, "
+        description="id, requested_P and P per property, PHASE:ELEMENT fractions, process, labels, "
         "microstructure as rows of phase labels"
     )
 
@@ -131,6 +134,7 @@ def _answer(ledger: Ledger, name: str, asked: ProposeIn) -> ProposedInfo:
                 asked.n,
                 wishes,
                 guidance=asked.guidance,
+                guide=asked.guide,
                 student=asked.student,
                 score=asked.score,
                 seed=asked.seed,

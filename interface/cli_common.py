@@ -253,7 +253,7 @@ def overrides(
 
 
 def _control_arms(arms: str) -> list[str]:
-    known = ("loop", "random", "mutation", "genetic")
+    known = ("loop", "random", "mutation", "genetic", "bayesian")
     names = [name.strip() for name in arms.split(",") if name.strip()]
     for name in names:
         if name not in known:

@@ -14,7 +14,7 @@ import typer
 
 from interface.cli_common import FLAG, JsonOption, LedgerOption, guarded, new_file, open_ledger
 from interface.cli_read import Format, write_frame
-from interface.interpolation_options import check_tie_line, read_process
+from interface.interpolation_options import check_tie_line, read_labels, read_process
 from interface.output import json_text, note, print_frame, print_json, whole_file
 from loop.errors import InvalidInputError
 
@@ -116,6 +116,10 @@ def interpolate(
         list[str] | None,
         typer.Option("--process", metavar="NAME=VALUE", help="Of ends in words; repeatable."),
     ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option("--label", metavar="NAME=VALUE", help="Of ends in words; repeatable."),
+    ] = None,
     guidance: Annotated[
         float,
         typer.Option("--guidance", metavar="S", min=0.0, max=15.0, help="Of the generator."),
@@ -152,8 +156,8 @@ def interpolate(
     """A path between two compositions as a table, every point re-scored by simulators if asked.
 
     Between two candidates of a ledger every phase moves along its own path; process variables
-    move along, the micrograph stays that of the first unless the generator draws others. Nothing
-    is added to the ledger.
+    move along, labels have to be the same, the micrograph stays that of the first unless the
+    generator draws others. Nothing is added to the ledger.
     """
     from interface.interpolation import along_tie_line, made_monotone, scored
     from loop.campaign import load_campaign
@@ -165,6 +169,7 @@ def interpolate(
             ("--microstructures", microstructures),
             ("--path generator", path is Way.generator),
             ("--process", process),
+            ("--label", label),
         ):
             if given:
                 needs = "simulators" if option in ("--score", "--monotone") else "its designs"
@@ -213,6 +218,7 @@ def interpolate(
                 delta=zeros,
                 normalise=normalise,
                 process=read_process(process or ()),
+                labels=read_labels(label or ()),
                 draw=microstructures,
             )
     if loaded is not None and (score or monotone):
@@ -262,6 +268,7 @@ def _between(
     delta: float | None,
     normalise: bool,
     process: dict[str, float],
+    labels: dict[str, str],
     draw: bool,
 ) -> Interpolation:
     from interface.interpolation import between_candidates, between_formulas
@@ -278,14 +285,16 @@ def _between(
             delta=delta,
             normalise=normalise,
             process=process,
+            labels=labels,
             generated=generated,
         )
     if not all(ids):
         raise InvalidInputError(
             f"{ends[0]!r} and {ends[1]!r} are a candidate and a composition; give two of one kind"
         )
-    if process:
-        raise InvalidInputError("--process is for ends in words; candidates have their own")
+    for option, given in (("--process", process), ("--label", labels)):
+        if given:
+            raise InvalidInputError(f"{option} is for ends in words; candidates have their own")
     one, other = _candidates(*ends, campaign, ledger)
     found = between_candidates(
         one,

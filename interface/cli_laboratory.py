@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from loop.laboratory import Work
     from loop.ledger import Ledger
 
+Expected = dict[str, dict[str, tuple[float, float]]]  # id -> property -> mean, deviation
 CampaignArgument = Annotated[
     str | None,
     typer.Argument(
@@ -72,19 +73,30 @@ def ask(
             "--output", "-o", metavar="FILE.csv", help="A new file, with pictures in images/."
         ),
     ] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option(
+            "--picture", metavar="FILE.png", help="The designs, and what is expected of them."
+        ),
+    ] = None,
     ledger: LedgerOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """The open work list: designs to be made and measured before the campaign goes on."""
+    if picture is not None and new_file(picture).suffix.lower() != ".png":
+        raise InvalidInputError(f"--picture is {picture}; expected a name that ends in .png")
     if output is not None:
         new_file(output)
         if output.suffix.lower() != ".csv":
             raise InvalidInputError(f"--output is {output}; expected a name that ends in .csv")
     found, number, name = opened(campaign, ledger)
-    from interface.laboratory import work_list, write_work
+    from interface.laboratory import expectations, work_list, write_work
 
     with found:
         work = found.work(number)
+        expected = expectations(found, number, work)
+        if picture is not None and work:
+            _draw_work(found, number, name, work, expected, picture)
         if output is not None:
             pictures = write_work(work, output)
             if as_json:
@@ -97,18 +109,34 @@ def ask(
             print_json(work_list(found, number).model_dump())
             return
         else:
-            _print_work(work, name)
+            _print_work(work, name, expected)
         option = option_for(found)
     if work:
         file = "FILE.csv" if output is None else shlex.quote(str(output))
         note(f"fill in what was measured, then: {program()} tell {name} {file}{option}")
 
 
-def _print_work(work: list[Work], name: str) -> None:
+def _draw_work(
+    ledger: Ledger, number: int, name: str, work: list[Work], expected: Expected, file: Path
+) -> None:
+    from interface.plots_work import work_figure
+    from interface.views import campaign_targets
+
+    settings = ledger.campaign_settings(number)
+    targets = [t for t in campaign_targets(settings) if t.name in work[0].wanted]
+    known: dict[str, list[float]] = {}
+    for record in ledger.records(number):
+        for key, value in record.outcome.values.items():
+            known.setdefault(key, []).append(value)
+    work_figure(work, expected, targets, known, file, title=f"Work list of {name}")
+    note(f"picture: {file}")
+
+
+def _print_work(work: list[Work], name: str, expected: Expected) -> None:
     if not work:
         print(f"{name} asks for nothing")
         return
-    from interface.labels import composition_text, process_text
+    from interface.labels import composition_text, format_uncertain, process_text
 
     lines = []
     for w in work:
@@ -118,11 +146,18 @@ def _print_work(work: list[Work], name: str) -> None:
             h, width = w.candidate.microstructure.shape
             made.append(f"picture {width} × {h} px")
         units = ((n, w.wanted[n].unit) for n in w.open)
+        values = expected.get(w.candidate.id, {})
+        texts = [(n, format_uncertain(*values[n])) for n in w.open if n in values]
         lines.append(
             {
                 "id": w.candidate.id[:8],
                 "waits": ", ".join(f"{arm} {round_}" for arm, round_ in w.rounds),
                 "design (at.%)": "; ".join(made),
+                **(
+                    {"expected": "; ".join(f"{n} {v}" if len(w.open) > 1 else v for n, v in texts)}
+                    if expected
+                    else {}
+                ),
                 "to measure": ", ".join(n if u == "1" else f"{n} [{u}]" for n, u in units),
             }
         )

@@ -21,6 +21,7 @@ from interface.cli_common import (
     program,
 )
 from interface.output import note, print_json, print_table
+from loop.errors import InvalidInputError, SpinodalError
 
 if TYPE_CHECKING:
     from loop.verification import Case
@@ -72,9 +73,92 @@ def new(
         typer.Option("--labels", metavar="A,B", help="Phase of pixel value 0, 1, …"),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N")] = 1,
+    alloys: Annotated[
+        Path | None,
+        typer.Option(
+            "--alloys",
+            metavar="CSV",
+            help="Measured alloys: formulas or a column per element; properties with units.",
+        ),
+    ] = None,
+    maximise: Annotated[
+        list[str] | None,
+        typer.Option("--maximise", metavar="PROPERTY", help="Of the alloys; may be given again."),
+    ] = None,
+    minimise: Annotated[
+        list[str] | None,
+        typer.Option("--minimise", metavar="PROPERTY", help="Of the alloys; may be given again."),
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--target", metavar="PROPERTY=LOW..HIGH", help="Of the alloys; may be given again."
+        ),
+    ] = None,
+    constraint: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--constraint",
+            metavar="TEXT",
+            help="On new alloys, as 'at most 5 elements', 'Ni + Co >= 0.3'; may be given again.",
+        ),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="COLUMN=TEXT", help="Rows to use; may be given again."),
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--label",
+            metavar="COLUMN",
+            help="What is chosen besides the composition, as processing; may be given again.",
+        ),
+    ] = None,
+    formula: Annotated[
+        str | None, typer.Option("--formula", metavar="COLUMN", help="The one with the formulas.")
+    ] = None,
+    margin: Annotated[
+        float,
+        typer.Option(
+            "--margin", metavar="X", min=0.0, max=10.0, help="How far bounds leave the table's."
+        ),
+    ] = 0.1,
+    batch: Annotated[
+        int, typer.Option("--batch", metavar="N", min=1, help="Alloys to make in a round.")
+    ] = 10,
+    normalise: Annotated[
+        bool, typer.Option("--normalise", metavar=FLAG, help="Scale compositions to their sum.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """A campaign from your own images and compositions, ready for its targets."""
+    """A campaign from your own images and compositions, or from alloys that were measured."""
+    if alloys is not None:
+        if images or compositions or index or labels:
+            raise InvalidInputError(
+                "--alloys makes a campaign of its own; leave --images, --compositions, --index "
+                "and --labels out"
+            )
+        _new_from_alloys(
+            folder,
+            alloys,
+            aims=(maximise or [], minimise or [], target or []),
+            constraints=constraint or [],
+            only=_only(only or []),
+            labels=label or [],
+            formula=formula,
+            margin=margin,
+            batch=batch,
+            seed=seed,
+            normalise=normalise,
+            as_json=as_json,
+        )
+        return
+    if maximise or minimise or target or constraint or only or label or formula or normalise:
+        raise InvalidInputError(
+            "--maximise, --minimise, --target, --constraint, --only, --label, --formula and "
+            "--normalise go with --alloys CSV; other campaigns have their targets in campaign.toml"
+        )
     from loop.campaign import load_campaign
     from loop.scaffold import new_campaign
     from simulators import registry
@@ -87,13 +171,72 @@ def new(
     outputs: dict[str, str] = {}
     for name in campaign.simulators.use:
         settings = campaign.simulators.settings.get(name, {})
-        outputs |= registry.create(name, space=campaign.space, settings=settings).outputs
+        try:
+            outputs |= registry.create(name, space=campaign.space, settings=settings).outputs
+        except SpinodalError as error:
+            raise type(error)(
+                f"{from_here(path)} is written, but cannot run before [simulators] in it has what "
+                f"is missing: {error}"
+            ) from None
     if as_json:
         print_json({"campaign": str(path), "name": campaign.name, "properties": outputs})
         return
     print(f"{from_here(path)} is ready. Put your targets into it; properties that are computed:")
     for name in outputs:
         print(f"  {name}")
+    print(f"Then: {program()} run {shlex.quote(str(folder))}")
+
+
+def _only(given: list[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in given:
+        column, equals, value = (part.strip() for part in text.partition("="))
+        if not (column and equals and value) or column in found:
+            raise InvalidInputError(f"--only {text!r}: expected COLUMN=TEXT, and each column once")
+        found[column] = value
+    return found
+
+
+def _new_from_alloys(
+    folder: Path,
+    alloys: Path,
+    *,
+    aims: tuple[list[str], list[str], list[str]],
+    constraints: list[str],
+    only: dict[str, str],
+    labels: list[str],
+    formula: str | None,
+    margin: float,
+    batch: int,
+    seed: int,
+    normalise: bool,
+    as_json: bool,
+) -> None:
+    """``aims``: what to maximise, to minimise, and targets, as given."""
+    from interface.alloy_campaign import new_from_alloys, read_aims
+    from interface.alloy_table import read_alloys
+
+    wanted = read_aims(*aims)
+    table = read_alloys(
+        alloys,
+        [aim.wanted for aim in wanted],
+        formula=formula,
+        only=only,
+        labels=labels,
+        normalise=normalise,
+    )
+    path = new_from_alloys(
+        folder, table, wanted, constraints=constraints, margin=margin, batch=batch, seed=seed
+    )
+    n = len(table.compositions)
+    if as_json:
+        found = {"alloys": n, "elements": list(table.elements), "properties": dict(table.units)}
+        print_json({"campaign": str(path), **found, "notes": list(table.notes)})
+        return
+    for line in table.notes:
+        print(line)
+    print(f"{n} alloys of {len(table.elements)} elements: {', '.join(table.elements)}")
+    print(f"{from_here(path)} is ready: read it, change what new alloys must keep to.")
     print(f"Then: {program()} run {shlex.quote(str(folder))}")
 
 

@@ -34,6 +34,15 @@ from loop.errors import InvalidInputError
 MOST_STEPS = 16
 
 
+class Leading(StrEnum):
+    """What leads designs to what is asked."""
+
+    classifier_free = "classifier-free"
+    regressor = "regressor"
+    surrogate = "surrogate"
+    simulator = "simulator"
+
+
 class Lesson(StrEnum):
     """How a student is taught."""
 
@@ -66,6 +75,14 @@ def propose(
             "--guidance", metavar="S", min=0.0, max=15.0, help="0 ignores what is asked, 1 to 3."
         ),
     ] = 2.0,
+    guide: Annotated[
+        Leading | None,
+        typer.Option(
+            "--guide",
+            help="What leads to what is asked: the network's own conditions, a regressor of noised "
+            "states, also the surrogate's or simulators' slopes. Otherwise as the campaign says.",
+        ),
+    ] = None,
     student: Annotated[
         bool, typer.Option("--student", metavar=FLAG, help="By the few-step student.")
     ] = False,
@@ -98,6 +115,7 @@ def propose(
             n,
             read_wishes(asked, session.properties),
             guidance=guidance,
+            guide=None if guide is None else guide.value,
             student=student,
             steps=steps,
             score=score,

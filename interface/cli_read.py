@@ -308,6 +308,7 @@ def _described(candidate: Candidate) -> dict[str, Any]:
             for phase, row in zip(candidate.phases, x, strict=True)
         },
         "process": dict(candidate.process),
+        "labels": dict(candidate.labels),
         "origin": {
             "source": candidate.origin.source,
             "guidance": candidate.origin.guidance,

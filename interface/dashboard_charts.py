@@ -12,7 +12,13 @@ from typing import Any
 
 import pandas as pd
 
-from interface.labels import arm_label, format_number, property_label, short_id
+from interface.labels import (
+    arm_label,
+    format_number,
+    inside_sentence,
+    property_label,
+    short_id,
+)
 from interface.pictures import MET, arm_colour
 from interface.views import arm_series
 from loop.targets import Target
@@ -22,6 +28,7 @@ SYMBOLS: Mapping[str, str] = {
     "random": "rect",
     "mutation": "triangle",
     "genetic": "diamond",
+    "bayesian": "pin",
 }
 _AXIS = "#52606D"
 _GRID = "#E6EAEE"
@@ -143,8 +150,7 @@ def requested_chart(
     low, high, step = (
         nice_limits(min(ends) - margin, max(ends) + margin) if ends else (0.0, 1.0, 0.2)
     )
-    label = property_label(property_)
-    label = label[:1].lower() + label[1:]
+    label = inside_sentence(property_label(property_))
     series: list[dict[str, Any]] = [_guides(low, high, target)]
     for arm in sorted(set(points["arm"])):
         data = [

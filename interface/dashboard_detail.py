@@ -7,7 +7,13 @@ from collections.abc import Callable, Sequence
 from nicegui import ui
 
 from interface.dashboard_style import mark, phase_legend, picture, tag, text
-from interface.labels import arm_label, format_number, format_uncertain, phase_label, property_label
+from interface.labels import (
+    arm_label,
+    format_number,
+    format_uncertain,
+    phase_label,
+    treatment_text,
+)
 from interface.models import CandidateDetail, EvaluationInfo, PropertyInfo
 from interface.pictures import LARGEST_SCALE
 from loop.targets import Target, Targets
@@ -80,8 +86,8 @@ def _design(detail: CandidateDetail) -> None:
         shares = detail.phase_fractions or {}
         areas = ", ".join(f"{phase_label(p)} {100 * f:.1f} %" for p, f in shares.items())
         text(f"{w} × {h} px; area fractions {areas}", "sp-muted sp-small")
-    for name, value in detail.process.items():
-        text(f"{property_label(name)}: {format_number(value)}", "sp-small")
+    for name, value in treatment_text(detail.process, detail.labels):
+        text(f"{name}: {value}", "sp-small")
     text(detail.id, "sp-code sp-muted")
 
 

@@ -177,7 +177,7 @@ def _grammar(columns: Columns) -> None:
             *(f"predicted_{n}" for n in columns.predicted),
             *(f"predicted_std_{n}" for n in columns.predicted_std),
         ),
-        "Design": columns.design,
+        "Design": (*columns.design, *columns.labels),
         "Evaluation": ("hit", "distance", "arm", "round", "status", "source", "guidance", "id"),
     }
     for name, fields in groups.items():

@@ -9,7 +9,14 @@ from nicegui import events, run, ui
 
 from interface.api_laboratory import LARGEST_BODY
 from interface.dashboard_style import tag, text
-from interface.labels import format_number, fractions_text, phase_label, property_label, short_id
+from interface.labels import (
+    format_number,
+    fractions_text,
+    phase_label,
+    property_label,
+    short_id,
+    treatment_text,
+)
 from interface.laboratory import tell_csv
 from interface.models import WantedInfo, WorkItem, WorkList
 from loop.errors import SpinodalError
@@ -118,7 +125,7 @@ class LaboratoryPanel:
     def _row(self, item: WorkItem) -> None:
         phases = item.phase_compositions or {}
         made = [f"{phase_label(p)} {fractions_text(x)}" for p, x in phases.items()]
-        made += [f"{property_label(n)} {format_number(v)}" for n, v in item.process.items()]
+        made += [f"{name} {value}" for name, value in treatment_text(item.process, item.labels)]
         with tag("tr"):
             with tag("td", "left"):
                 link = text(short_id(item.id), "sp-link sp-id", "a").props('href="#" role="button"')

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 README = """Export of campaign {name} by spinodal.
 
 evaluations.{ending}  one row per planned candidate: properties, distance, hit, origin
-compositions.csv      atomic fractions, columns PHASE:ELEMENT, one row per candidate
+compositions.csv      atomic fractions, columns PHASE:ELEMENT, and labels; one row per candidate
 images/ID.png         phase labels: pixel value v is phase v of [{phases}]
 rounds.{ending}       one row per round and arm
 settings.json         the campaign's settings as they were run, versions and data hash
@@ -114,7 +114,7 @@ def _designs(ledger: LedgerReader, ids: list[str], folder: Path, progress: Progr
                 for i, phase in enumerate(candidate.phases)
                 for j, element in enumerate(candidate.elements)
             }
-            table.append({"id": candidate.id, **fractions})
+            table.append({"id": candidate.id, **fractions, **candidate.labels})
     progress("export designs", len(ids), len(ids))
     if table:
         pd.DataFrame(table).to_csv(folder / "compositions.csv", index=False)

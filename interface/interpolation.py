@@ -54,21 +54,22 @@ def between_formulas(
     delta: float | None = None,
     normalise: bool = False,
     process: Mapping[str, float] | None = None,
+    labels: Mapping[str, str] | None = None,
     generated: Generated | None = None,
 ) -> Interpolation:
     """Path between two compositions in words; ``steps`` points, ends included.
 
     ``space``: a campaign's; its elements are taken, its bounds kept, and every point is one of
     its designs: with several phases an end names them all, ``gamma: Ni-20Cr at%; gamma_prime:
-    Ni3Al``, with process variables they are in ``process``, and with images ``generated`` draws
-    one for each point. Raises InvalidInputError for what cannot be read, an infeasible end of a
-    feasible path, and designs that the words do not make.
+    Ni3Al``, with process variables they are in ``process``, with labels in ``labels``, and with
+    images ``generated`` draws one for each point. Raises InvalidInputError for what cannot be
+    read, an infeasible end of a feasible path, and designs that the words do not make.
     """
     if space is not None:
         from flows.paths import design_of
 
         designs = [
-            design_of(space, x, process or {}, generated)
+            design_of(space, x, process or {}, generated, labels=labels or {})
             for x in end_compositions(
                 (first, last), space, normalise=normalise, drawn=generated is not None
             )
@@ -106,17 +107,19 @@ def between_candidates(
 ) -> Interpolation:
     """Every phase along its own path between two candidates; ``steps`` points, ends included.
 
-    Process variables move in a straight line. The micrograph is the first one's throughout, so
-    that only compositions change; the last point is then the last candidate only where both have
-    the same. ``draw``: ``generated`` draws one for each point between the ends instead, which keep
-    theirs. On the path of the generator, compositions, process and image come from it.
-    Raises InvalidInputError where the two do not have the same phases, elements and process
-    variables, and as ``Generated`` does.
+    Process variables move in a straight line, labels stay. The micrograph is the first one's
+    throughout, so that only compositions change; the last point is then the last candidate only
+    where both have the same. ``draw``: ``generated`` draws one for each point between the ends
+    instead, which keep theirs. On the path of the generator, compositions, process and image come
+    from it.
+    Raises InvalidInputError where the two do not have the same phases, elements, process
+    variables and labels, and as ``Generated`` does.
     """
     for what, one, other in (
         ("phases", first.phases, last.phases),
         ("elements", tuple(sorted(first.elements)), tuple(sorted(last.elements))),
         ("process variables", tuple(sorted(first.process)), tuple(sorted(last.process))),
+        ("labels", _label_text(first), _label_text(last)),
     ):
         if one != other:
             raise InvalidInputError(
@@ -146,13 +149,17 @@ def between_candidates(
         image = None if draw and 0 < t < 1 else first.microstructure
         if draw and t == 1:
             image = last.microstructure
-        design = Candidate(first.phases, first.elements, image, x, process, origin)
+        design = Candidate(first.phases, first.elements, image, x, process, origin, first.labels)
         if draw and image is None:
             if generated is None:
                 raise InvalidInputError("micrographs need a campaign that has been run")
             design = generated.with_microstructure(design)
         candidates.append(design)
     return dataclasses.replace(found, candidates=tuple(candidates))
+
+
+def _label_text(candidate: Candidate) -> str:
+    return ", ".join(f"{k} = {v}" for k, v in sorted(candidate.labels.items())) or "none"
 
 
 def along_tie_line(
@@ -201,7 +208,8 @@ def along_tie_line(
     bounded = bool(constraints) or (one and space is not None and bool(space.bounds))
     found = _judged(TIE_LINE, (phase,), elements, path, sets, bounded=bounded)
     candidates: tuple[Candidate, ...] = ()
-    if space is not None and one and not space.process and space.image_shape is None:
+    treated = space is not None and (space.process or space.labels)
+    if space is not None and one and not treated and space.image_shape is None:
         origin = Origin("interpolation", details={"tie_line": list(line.phases)})
         candidates = tuple(
             Candidate((phase,), elements, None, row, origin=origin) for row in found.compositions
@@ -282,7 +290,8 @@ def _allowed(
 ) -> CompositionSet:
     table = {} if space is None else space.bounds.get(phase, {})
     bounds = [Group({element: 1.0}, *ends).text for element, ends in table.items()]
-    return CompositionSet.of(elements, [*bounds, *constraints])
+    given = () if space is None else space.constraints
+    return CompositionSet.of(elements, [*bounds, *given, *constraints])
 
 
 # What is simulated

@@ -1,4 +1,4 @@
-"""Options of ``interpolate`` that belong together: what goes with a path, and process variables."""
+"""Options of ``interpolate`` that belong together: what goes with a path, and how it is made."""
 
 from __future__ import annotations
 
@@ -55,5 +55,18 @@ def read_process(given: Sequence[str]) -> dict[str, float]:
             ) from None
         if name in found:
             raise InvalidInputError(f"--process names {name} twice; keep one")
+        found[name] = value
+    return found
+
+
+def read_labels(given: Sequence[str]) -> dict[str, str]:
+    """``processing=CAST`` -> {"processing": "CAST"}."""
+    found: dict[str, str] = {}
+    for text in given:
+        name, sign, value = (part.strip() for part in text.partition("="))
+        if not (name and sign and value):
+            raise InvalidInputError(f"--label {text!r}; expected NAME=VALUE, as in processing=CAST")
+        if name in found:
+            raise InvalidInputError(f"--label names {name} twice; keep one")
         found[name] = value
     return found

@@ -43,6 +43,9 @@ UNITS: Mapping[str, str] = {
     "percent": "%",
     "eV": "eV",
     "angstrom": "Å",
+    "HV": "HV",
+    "HB": "HB",
+    "HRC": "HRC",
 }
 _WORDS: Mapping[str, str] = {
     "youngs": "Young’s",
@@ -58,10 +61,17 @@ _ARMS: Mapping[str, str] = {
     "random": "random library",
     "mutation": "mutation + GP",
     "genetic": "genetic + GP",
+    "bayesian": "Bayesian optimisation",
     "seed": "seed designs",
 }
 SIGNIFICANT = 4
 TRACE = 0.0005  # atomic fraction below which an element is not written in the compact form
+
+
+def inside_sentence(label: str) -> str:
+    """A property's label with a small first letter, unless it is a person's name."""
+    named = label.startswith(("Young", "Poisson"))
+    return label if named else label[:1].lower() + label[1:]
 
 
 @lru_cache(maxsize=512)
@@ -189,5 +199,13 @@ def short_id(candidate_id: str) -> str:
 
 
 def process_text(candidate: Candidate) -> list[tuple[str, str]]:
-    """Per process variable (label with unit, value)."""
-    return [(property_label(k), format_number(v)) for k, v in sorted(candidate.process.items())]
+    """Per process variable (name with unit, value), then per categorical one (name, value)."""
+    return treatment_text(candidate.process, candidate.labels)
+
+
+def treatment_text(
+    process: Mapping[str, float], labels: Mapping[str, str]
+) -> list[tuple[str, str]]:
+    """As ``process_text``, from the variables themselves."""
+    numbers = [(property_label(k), format_number(v)) for k, v in sorted(process.items())]
+    return numbers + [(property_label(k), v) for k, v in sorted(labels.items())]

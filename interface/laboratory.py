@@ -42,6 +42,7 @@ def _item(work: Work) -> WorkItem:
         rounds=[f"{arm} {round_}" for arm, round_ in work.rounds],
         phase_compositions=phase_compositions(candidate),
         process=dict(candidate.process),
+        labels=dict(candidate.labels),
         image=None if candidate.microstructure is None else image_url(candidate),
         measure=[
             WantedInfo(
@@ -72,6 +73,22 @@ def write_work(work: Sequence[Work], path: Path) -> int:
         write_whole(path.parent / image_file(candidate), png_bytes(candidate))
     write_whole(path, work_text(work))
     return len(pictures)
+
+
+def expectations(
+    ledger: Ledger, campaign: int, work: Sequence[Work]
+) -> dict[str, dict[str, tuple[float, float]]]:
+    """Id -> property -> (mean, standard deviation) that the surrogate predicted, newest round last.
+
+    Of designs that were planned with a prediction.
+    """
+    found: dict[str, dict[str, tuple[float, float]]] = {}
+    for arm, round_ in dict.fromkeys(pair for w in work for pair in w.rounds):
+        predicted = ledger.predictions(campaign, arm, round_)
+        for candidate, values in zip(ledger.planned(campaign, arm, round_), predicted, strict=True):
+            if values:
+                found[candidate.id] = {k: (v["mean"], v["std"]) for k, v in values.items()}
+    return found
 
 
 def kept_work(work: Sequence[Work], folder: Path, round_: int) -> Path:

@@ -111,6 +111,9 @@ class CandidateRow(_Model):
         description="<phase>.fraction (area), x_<Element> (overall) and <phase>.<Element> "
         "(atomic fractions), process.<variable>"
     )
+    labels: dict[str, str] = Field(
+        default_factory=dict, description="Categorical variables of the design"
+    )
     properties: dict[str, float | None] = Field(description="Found, in the unit of the name")
     uncertainty: dict[str, float | None] = Field(
         default_factory=dict, description="Standard uncertainty of measured properties"
@@ -182,6 +185,9 @@ class CandidateDetail(_Model):
         description="Overall atomic fractions by the lever rule"
     )
     process: dict[str, float] = Field(description="Process variables, unit in the name")
+    labels: dict[str, str] = Field(
+        default_factory=dict, description="Categorical variables, such as a processing route"
+    )
     origin: dict[str, Any] = Field(description="Source, guidance and details it first came with")
     evaluations: list[EvaluationInfo]
 
@@ -206,6 +212,9 @@ class WorkItem(_Model):
         description="Phase -> element -> atomic fraction, sum 1 per phase"
     )
     process: dict[str, float] = Field(description="Process variables, unit in the name")
+    labels: dict[str, str] = Field(
+        default_factory=dict, description="Categorical variables, such as a processing route"
+    )
     image: str | None = Field(description="Path of the phase labels as PNG; null without image")
     measure: list[WantedInfo]
 

@@ -123,11 +123,13 @@ def gallery(
             f"{len(candidates)} candidates but values of {len(values)}; give one each"
         )
     columns = min(columns, len(candidates))
-    lines = max(len(composition_text(c)) + len(c.process) for c in candidates)
+    lines = max(len(composition_text(c)) + len(process_text(c)) for c in candidates)
     text_height = 0.34 + 0.19 * len(targets) + 0.05 + 0.17 * lines
     rows = math.ceil(len(candidates) / columns)
     card_w, gap = 2.75, 0.28
-    card_h = card_w + text_height + 0.12
+    # Bars need less room than a micrograph.
+    picture_h = card_w if any(c.microstructure is not None for c in candidates) else 0.55 * card_w
+    card_h = picture_h + text_height + 0.12
     width, height = columns * (card_w + gap) + gap, rows * card_h + 0.62
     with house_figure(path, width, height, layout=None) as figure:
         figure.text(gap / width, 1 - 0.26 / height, title, fontsize=13, weight="bold", va="center")
@@ -142,10 +144,21 @@ def gallery(
         for n, (candidate, found) in enumerate(zip(candidates, values, strict=True)):
             left = (gap + (n % columns) * (card_w + gap)) / width
             top = 1 - (0.55 + (n // columns) * card_h) / height
-            ax = figure.add_axes((left, top - card_w / height, card_w / width, card_w / height))
+            ax = figure.add_axes(
+                (left, top - picture_h / height, card_w / width, picture_h / height)
+            )
             _picture(ax, candidate)
+            if candidate.microstructure is None:  # the bars have their numbers, the text is below
+                ax.set(xlabel="", xticks=[])
+                ax.tick_params(axis="y", labelsize=7.5)
+                ax.spines["bottom"].set_visible(False)
             text = figure.add_axes(
-                (left, top - (card_w + text_height) / height, card_w / width, text_height / height)
+                (
+                    left,
+                    top - (picture_h + text_height) / height,
+                    card_w / width,
+                    text_height / height,
+                )
             )
             text.axis("off")
             text.set(xlim=(0, card_w), ylim=(text_height, 0))
@@ -202,7 +215,9 @@ def _card_text(
         ax.text(beside, y, composition, fontsize=6.3, va="center", color="#3E4C59")
     for name, value in process_text(candidate):
         y += 0.17
-        ax.text(0, y, f"{name}: {value}", fontsize=6.3, va="center", color="#3E4C59")
+        ax.text(
+            0, y, f"{name}: {value}", fontsize=6.3, va="center", color="#3E4C59", parse_math=False
+        )
 
 
 def _bold_width(text: str, size: float) -> float:
@@ -238,7 +253,7 @@ def candidate_figure(
         figure.text(0.3 / width, 1 - 0.3 / height, f"Candidate {candidate.id}", fontsize=12,
                     weight="bold", va="center")  # fmt: skip
         figure.text(0.3 / width, 1 - 0.56 / height, _origin_text(candidate, record), fontsize=8,
-                    color=MUTED, va="center")  # fmt: skip
+                    color=MUTED, va="center", parse_math=False)  # fmt: skip
         bottom = (table_h + 0.42) / height
         if has_image:
             ax = figure.add_axes((0.3 / width, bottom, 3.9 / width, 3.9 / height))

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 
 from interface.composition_axes import STAR, composition_bars, tetrahedron, triangle
-from interface.labels import phase_label, property_label, split_property
+from interface.labels import inside_sentence, phase_label, property_label, split_property
 from interface.pictures import ACCENT, INK, MISSED, MUTED, OTHER_ARM_COLOURS, colour_image
 from interface.plots_style import house_figure
 
@@ -79,7 +79,7 @@ def _title(path: Interpolation) -> str:
     text = words.get(path.kind, path.kind)
     if path.mended is not None:
         label = split_property(path.mended.name)[0]
-        text += f"; {label[:1].lower() + label[1:]} only {_direction(path)}"
+        text += f"; {inside_sentence(label)} only {_direction(path)}"
     return text
 
 

@@ -11,10 +11,7 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from interface.labels import (
-    arm_label,
-    split_property,
-)
+from interface.labels import arm_label, inside_sentence, split_property
 from interface.pictures import (
     ACCENT,
     MET,
@@ -87,7 +84,7 @@ def requested_simulated_figure(
         raise InvalidInputError(f"no candidate has both a {what} and a simulated {property_}")
     names = np.array(["" if groups is None else str(g) for g in (groups or [""] * len(x))])
     label, unit = split_property(property_)
-    axis = f"{label.lower() if label[0].isascii() else label}{f' ({unit})' if unit else ''}"
+    axis = f"{inside_sentence(label)}{f' ({unit})' if unit else ''}"
     with house_figure(path, 4.9, 4.9) as figure:
         ax = figure.subplots()
         low, high = _shared_limits(x[keep], y[keep], target)

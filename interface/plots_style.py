@@ -43,7 +43,14 @@ STYLE: Mapping[str, Any] = {
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
 }
-MARKERS = {"loop": "o", "random": "s", "mutation": "^", "genetic": "v", "seed": "D"}
+MARKERS = {
+    "loop": "o",
+    "random": "s",
+    "mutation": "^",
+    "genetic": "v",
+    "bayesian": "P",
+    "seed": "D",
+}
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from loop.errors import InvalidInputError, unknown_name
 from loop.ledger import Ledger
 from loop.targets import Maximise, Range, Target, Targets, Value, parse_target
 
-ARM_ORDER = ("seed", "loop", "random", "mutation", "genetic")
+ARM_ORDER = ("seed", "loop", "random", "mutation", "genetic", "bayesian")
 ROUND_COLUMNS = ("id", "arm", "round", "status", "hit", "distance")
 Against = Literal["requested", "predicted"]
 

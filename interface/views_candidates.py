@@ -18,13 +18,14 @@ from interface.models import (
 )
 from interface.views import campaign_targets, finite, text_or_none
 from loop.candidate import Candidate
+from loop.evaluations import FIXED_FIELDS
 from loop.ledger import Ledger
 from loop.targets import Targets
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The number columns of an evaluation frame by what they are, as property names."""
+    """The columns of an evaluation frame by what they are, as property names."""
 
     properties: tuple[str, ...]
     requested: tuple[str, ...]
@@ -32,9 +33,7 @@ class Columns:
     predicted_std: tuple[str, ...]
     uncertainty: tuple[str, ...]
     design: tuple[str, ...]  # fractions, compositions, process variables
-
-
-_FIXED_NUMBERS = frozenset({"round", "position", "distance", "guidance"})
+    labels: tuple[str, ...] = ()  # categorical variables, text
 
 
 def sort_columns(fields: Mapping[str, str], elements: Sequence[str]) -> Columns:
@@ -43,7 +42,10 @@ def sort_columns(fields: Mapping[str, str], elements: Sequence[str]) -> Columns:
     groups: dict[str, list[str]] = {name: [] for name in Columns.__slots__}
     prefixes = ("predicted_std", "predicted", "requested", "uncertainty")  # the longest first
     for name, kind in fields.items():
-        if kind != "number" or name in _FIXED_NUMBERS:
+        if name in FIXED_FIELDS:
+            continue
+        if kind == "text":
+            groups["labels"].append(name)
             continue
         prefix = next((p for p in prefixes if name.startswith(f"{p}_")), None)
         if prefix is not None:
@@ -66,6 +68,7 @@ def campaign_columns(ledger: Ledger, campaign: int) -> Columns:
         columns.predicted_std,
         columns.uncertainty,
         columns.design,
+        columns.labels,
     )
 
 
@@ -107,6 +110,7 @@ def _row(row: Mapping[Any, Any], columns: Columns) -> CandidateRow:
         | _common(row)
         | {
             "design": group("", columns.design),
+            "labels": {k: v for k in columns.labels if (v := text_or_none(row[k])) is not None},
             "properties": group("", columns.properties),
             "uncertainty": group("uncertainty_", columns.uncertainty),
             "requested": group("requested_", columns.requested),
@@ -177,6 +181,7 @@ def candidate_detail(ledger: Ledger, id_or_prefix: str) -> CandidateDetail:
         phase_compositions=phase_compositions(candidate),
         composition=_overall(candidate),
         process=dict(candidate.process),
+        labels=dict(candidate.labels),
         origin={
             "source": candidate.origin.source,
             "guidance": candidate.origin.guidance,

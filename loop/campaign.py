@@ -35,6 +35,8 @@ class SpaceSection(_Section):
     elements: tuple[str, ...] = ()
     bounds: dict[str, dict[str, tuple[float, float]]] = Field(default_factory=dict)
     process: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    labels: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    constraints: tuple[str, ...] = ()
 
 
 class ImagesSection(_Section):
@@ -95,7 +97,10 @@ class LoopSection(_Section):
     library: int = Field(default=8000, ge=16)  # unscored designs that carry predictions
     pool: int = Field(default=1200, ge=1)  # proposals a round from which the batch is picked
     guidance: tuple[Guidance, ...] = Field(default=(1.0, 2.0), min_length=1)
-    control_arms: tuple[Literal["random", "mutation", "genetic"], ...] = ("random", "mutation")
+    control_arms: tuple[Literal["random", "mutation", "genetic", "bayesian"], ...] = (
+        "random",
+        "mutation",
+    )
     diversity: float = Field(default=1.0, ge=0.0, allow_inf_nan=False)
     stop_hits: int | None = Field(default=None, ge=1)
     stagnation_rounds: int | None = Field(default=None, ge=1)
@@ -267,6 +272,8 @@ def _assemble(path: Path, file: _File) -> Campaign:
             image_shape=image_shape,
             bounds=file.space.bounds,
             process=file.space.process,
+            labels=file.space.labels,
+            constraints=file.space.constraints,
         )
         targets = Targets(tuple(parse_target(k, v) for k, v in file.targets.items()))
     except (InvalidCampaignError, InvalidInputError) as error:
@@ -277,6 +284,11 @@ def _assemble(path: Path, file: _File) -> Campaign:
                 raise InvalidCampaignError(
                     f"{path}: images.labels: " + unknown_name("phase", name, file.space.phases)
                 )
+    if file.library and file.space.labels:
+        raise InvalidCampaignError(
+            f"{path}: space.labels names {', '.join(file.space.labels)}, but [library] makes "
+            "designs without labels; leave [space.labels] or [library] out"
+        )
     if file.library and not file.space.elements:
         raise InvalidCampaignError(
             f"{path}: space has no elements, but [library] makes designs with compositions; list "
@@ -289,6 +301,10 @@ def _assemble(path: Path, file: _File) -> Campaign:
     settings = file.model_dump(mode="json")
     if file.library is None:  # campaigns without one keep the hash they had
         del settings["library"]
+    if not file.space.labels:
+        del settings["space"]["labels"]
+    if not file.space.constraints:
+        del settings["space"]["constraints"]
     return Campaign(
         folder=path.parent.resolve(),
         info=file.campaign,

@@ -7,6 +7,7 @@ can be shared between stages without a defensive copy.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -58,6 +59,18 @@ def check_phase_names(phases: Sequence[str]) -> None:
             )
 
 
+def check_label(where: str, text: object) -> None:
+    """Raises InvalidInputError unless a label's name or value can stand in a table or a filter.
+
+    ``where`` begins the message: ``"label processing"``.
+    """
+    if not isinstance(text, str) or not text or not text.isprintable() or text != text.strip():
+        raise InvalidInputError(
+            f"{where} is {text!r}; expected text that is not empty, on one line, without spaces "
+            "at its ends"
+        )
+
+
 def _frozen(array: NDArray[Any]) -> NDArray[Any]:
     array = np.array(array, order="C")  # a copy: the caller may go on changing its own
     array.setflags(write=False)
@@ -73,6 +86,7 @@ class Candidate:
     elements exactly 0, or None.
     ``elements``: symbols of the columns. ``phases``: names of the rows (and of the labels).
     ``process``: process variables; names carry units (``temperature_K``).
+    ``labels``: categorical variables (``processing``: ``CAST``); no name of a process variable.
 
     Raises InvalidInputError when a part has the wrong shape, type or values.
     """
@@ -83,6 +97,7 @@ class Candidate:
     phase_compositions: NDArray[np.float64] | None = None
     process: Mapping[str, float] = field(default_factory=dict)
     origin: Origin = Origin("unknown")
+    labels: Mapping[str, str] = field(default_factory=dict)
     id: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -106,11 +121,19 @@ class Candidate:
                     f"process variable {name} is {value}; expected a finite number"
                 )
         object.__setattr__(self, "process", MappingProxyType(process))
+        for name, text in self.labels.items():
+            check_label("the name of a label", name)
+            check_label(f"label {name}", text)
+            if name in process:
+                raise InvalidInputError(
+                    f"{name} is a label and a process variable of one candidate; rename one"
+                )
+        object.__setattr__(self, "labels", MappingProxyType(dict(self.labels)))
         object.__setattr__(self, "id", self._content_hash())
 
     def __reduce__(self) -> tuple[Any, ...]:
         parts = (self.microstructure, self.phase_compositions, dict(self.process), self.origin)
-        return Candidate, (self.phases, self.elements, *parts)
+        return Candidate, (self.phases, self.elements, *parts, dict(self.labels))
 
     def _checked_image(self, image: NDArray[Any]) -> NDArray[np.uint8]:
         image = np.asarray(image)
@@ -167,6 +190,8 @@ class Candidate:
                     digest.update(np.ascontiguousarray(rounded[:, i]).tobytes())
         for name in sorted(self.process):
             digest.update(f"{name}={self.process[name]!r}".encode())
+        if self.labels:  # designs without any keep the id they have in ledgers
+            digest.update(f"labels{json.dumps(dict(self.labels), sort_keys=True)}".encode())
         return digest.hexdigest()[:32]
 
     def __eq__(self, other: object) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -84,9 +84,9 @@ def read_compositions(
 ) -> NDArray[np.float64]:
     """Phase compositions, (n, p, e) float64, rows closed to sum 1, zeros exactly 0.
 
-    Columns without a colon (names, remarks) are left aside. Raises InvalidInputError, naming
-    line and column, for a missing or unknown column, a value that is no number, negative or not
-    finite, and a composition whose sum is off 1 by more than the rounding of its figures.
+    Columns without a colon (names, remarks, labels) are left aside. Raises InvalidInputError,
+    naming line and column, for a missing or unknown column, a value that is no number, negative or
+    not finite, and a composition whose sum is off 1 by more than the rounding of its figures.
     """
     header = read_header(path)
     columns = [f"{phase}:{element}" for phase in phases for element in elements]
@@ -140,6 +140,28 @@ def read_compositions(
         )
     closed: NDArray[np.float64] = x / sums[:, :, None]
     return closed
+
+
+def read_labels_of_rows(path: Path, names: Iterable[str]) -> dict[str, list[str]]:
+    """Label -> its text in every row, of those labels of ``names`` that are columns of the file.
+
+    The file is one that ``read_compositions`` has read. Raises InvalidInputError, naming line and
+    column, for an empty cell.
+    """
+    header = read_header(path)
+    places = {name: header.index(name) for name in names if name in header}
+    texts: dict[str, list[str]] = {name: [] for name in places}
+    rows = _rows(path)
+    next(rows)  # the header
+    for line, row in rows if places else ():
+        for name, place in places.items():
+            if not row[place]:
+                raise InvalidInputError(
+                    f"compositions {path}, line {line}, column {name}: got nothing; expected the "
+                    "value of that label (leave the row out where it is not known)"
+                )
+            texts[name].append(row[place])
+    return texts
 
 
 def _number(path: Path, line: int, column: str, text: str) -> float:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from loop.candidate import Candidate, Origin
 from loop.features import Features
 from loop.library import Library
+from loop.process_labels import drawn_codes, named_labels
 from loop.space import DesignSpace
 from loop.surrogate import Surrogate
 from loop.targets import Targets
@@ -57,9 +58,9 @@ def screened_designs(
 ) -> tuple[list[Candidate], FloatArray]:
     """n designs and their predicted values (n, k): half at random, half nearest to the targets.
 
-    Any image goes with any row of compositions, so ``SCREEN``·n combinations are looked at and
-    only the kept ones are built. In a coupled library an image stays with its compositions and
-    its process.
+    Any image goes with any row of compositions and its labels, so ``SCREEN``·n combinations are
+    looked at and only the kept ones are built. In a coupled library an image stays with its
+    compositions and its process.
     """
     total = SCREEN * n
     images = rng.integers(len(bank.images), size=total) if bank.images is not None else None
@@ -67,12 +68,13 @@ def screened_designs(
     if bank.process is not None:
         compositions = None if bank.compositions is None else bank.compositions[images]
         process = bank.process[images]
+        labels = drawn_codes(space, total, rng)
     else:
-        compositions = library.compositions(total, rng=rng) if space.elements else None
+        compositions, labels = library.alloys(total, rng=rng)
         limits = np.array(list(space.process.values())).reshape(-1, 2)
         process = rng.uniform(limits[:, 0], limits[:, 1], size=(total, len(limits)))
     part = bank.image_part[images] if bank.image_part is not None else None
-    x = features.combine(part, compositions, process)
+    x = features.combine(part, compositions, process, labels)
     values = surrogate.mean(x)
     columns = [list(surrogate.properties).index(k) for k in targets.properties]
     distance = np.linalg.norm(targets.distances(values[:, columns]), axis=1)
@@ -88,6 +90,7 @@ def screened_designs(
             else bank.images[images[i]],
             phase_compositions=None if compositions is None else compositions[i],
             process=dict(zip(space.process, process[i].tolist(), strict=True)),
+            labels=named_labels(space, labels[i]),
             origin=Origin("library"),
         )
         for i in kept

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, Select, Table, func, literal, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, Text, func, literal, select
 
 from loop import tables as t
 from loop.candidate import Candidate
 from loop.errors import InvalidInputError, LedgerError, unknown_name
 from loop.ledger_reads import CANDIDATE_COLUMNS, candidate_of, chunks
-from loop.query import Field, parse_filter
+from loop.query import Field, Kind, parse_filter
 
 # Fields that every ledger has, in the order of the columns.
 FIXED_FIELDS: dict[str, Field] = {
@@ -40,7 +40,7 @@ _LAST = ("simulator", "version", "fidelity", "reason", "planned_at", "evaluated_
 
 
 class _Values(NamedTuple):
-    """Where the numbers of one kind of field are."""
+    """Where the values of one kind of field are."""
 
     value: ColumnElement[Any]
     name: ColumnElement[Any]
@@ -63,7 +63,13 @@ _VALUES: dict[str, _Values] = {
     "requested": _values(t.proposal_value, "proposal_id", t.proposal.c.id),
     "predicted": _values(t.proposal_value, "proposal_id", t.proposal.c.id),
     "candidate": _values(t.candidate_value, "candidate_key", t.candidate.c.key),
+    "label": _values(t.candidate_label, "candidate_key", t.candidate.c.key),
 }
+
+
+def _kind(kind: str) -> Kind:
+    """Of the values of a named field."""
+    return "text" if kind == "label" else "number"
 
 
 def fields(connection: Connection, campaign: int | None) -> dict[str, str]:
@@ -71,11 +77,11 @@ def fields(connection: Connection, campaign: int | None) -> dict[str, str]:
     found = named_fields(connection, campaign)
     fixed = {name: field.kind for name, field in FIXED_FIELDS.items() if name not in _LAST}
     last: dict[str, str] = {name: FIXED_FIELDS[name].kind for name in _LAST}
-    return {**fixed, **dict.fromkeys(found, "number"), **last}
+    return {**fixed, **{name: _kind(kind) for name, kind in found.items()}, **last}
 
 
 def named_fields(connection: Connection, campaign: int | None) -> dict[str, str]:
-    """Name -> kind of the numbers on record: properties first, each kind in order of arrival."""
+    """Name -> kind of the values on record: properties first, each kind in order of arrival."""
     query = select(t.field.c.name, t.field.c.kind).order_by(t.field.c.id)
     if campaign is not None:
         query = query.where(t.field.c.campaign_id == campaign)
@@ -95,7 +101,7 @@ def _resolve(name: str, named: dict[str, str]) -> Field:
     # A subquery by primary key for each use, not a join: databases bound the number of joins.
     of = _VALUES[named[name]]
     value = select(of.value).where(of.key == of.owner, of.name == name.removeprefix(of.prefix))
-    return Field(value.correlate(*_SOURCES).scalar_subquery(), "number")
+    return Field(value.correlate(*_SOURCES).scalar_subquery(), _kind(named[name]))
 
 
 _SOURCES = (t.campaign, t.batch, t.proposal, t.candidate, t.evaluation)
@@ -163,7 +169,10 @@ def frame(
         names = [name for name in wanted if named.get(name) == kind]
         if names:
             values = _pivot(connection, of, [row[i] for row in rows], names)
-            data.update(zip(names, values.T, strict=True))
+            columns_ = [
+                c if _kind(kind) == "number" else pd.array(c, dtype="str") for c in values.T
+            ]
+            data.update(zip(names, columns_, strict=True))
     return pd.DataFrame({name: data[name] for name in wanted})
 
 
@@ -178,12 +187,16 @@ def _column(name: str, values: Sequence[Any]) -> Any:
 
 def _pivot(
     connection: Connection, of: _Values, owners: Sequence[int | None], names: list[str]
-) -> NDArray[np.float64]:
-    """(n, k) values of n owners (they may repeat, or be None), NaN where there is none."""
+) -> NDArray[Any]:
+    """(n, k) values of n owners (they may repeat, or be None), NaN where there is none.
+
+    Numbers as float64, text as objects.
+    """
     distinct = list(dict.fromkeys(owner for owner in owners if owner is not None))
     place = {owner: i for i, owner in enumerate(distinct)}
     column = {name.removeprefix(of.prefix): j for j, name in enumerate(names)}
-    grid = np.full((len(distinct) + 1, len(names)), np.nan)  # the last row is for None
+    type_ = object if isinstance(of.value.type, Text) else np.float64
+    grid = np.full((len(distinct) + 1, len(names)), np.nan, dtype=type_)  # the last row: None
     query = select(of.key, of.name, of.value).where(of.value.is_not(None))
     for part in chunks(distinct):
         for owner, name, value in connection.execute(query.where(of.key.in_(part))):

@@ -3,7 +3,8 @@
 Images enter by periodic two-point statistics (the simulators continue images periodically),
 compressed by principal components of the library, and by 2×2 pixel configurations, which carry
 fraction, interface density, Euler number and single-pixel noise at once (Ohser & Mücklich 2000,
-Statistical Analysis of Microstructures, ch. 3). Compositions enter per phase and overall.
+Statistical Analysis of Microstructures, ch. 3). Compositions enter per phase and overall, labels
+as a 0/1 column for each value but the first.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loop.candidate import Candidate, stack_compositions
+from loop.process_labels import Codes, label_codes, one_hot
 from loop.space import DesignSpace
 
 FloatArray = NDArray[np.float64]
@@ -124,15 +126,19 @@ class Features:
         return self.images.transform(images)
 
     def combine(
-        self, image_part: FloatArray | None, compositions: FloatArray | None, process: FloatArray
+        self,
+        image_part: FloatArray | None,
+        compositions: FloatArray | None,
+        process: FloatArray,
+        labels: Codes,
     ) -> FloatArray:
-        """Rows of features from their parts: (n, f), (n, p, e), (n, q) -> (n, d).
+        """Rows of features from their parts: (n, f), (n, p, e), (n, q), codes (n, l) -> (n, d).
 
         The overall composition is given besides that of the phases: density and cost are all
         but linear in it. The last element of every composition follows from the others, so the
         first column (the base element) is left out.
         """
-        parts = [process]
+        parts = [process, one_hot(self.space, labels)]
         if image_part is not None:
             parts.append(image_part)
         if compositions is not None:
@@ -145,7 +151,10 @@ class Features:
         return np.concatenate(parts, axis=1)
 
     def transform(self, candidates: Sequence[Candidate]) -> FloatArray:
-        """(n, d) features of candidates."""
+        """(n, d) features of candidates.
+
+        Raises InvalidInputError for a candidate without the space's labels.
+        """
         image_part = None
         if self.images is not None:
             images = np.stack(
@@ -156,4 +165,5 @@ class Features:
         if self.space.elements:
             compositions = stack_compositions(candidates)
         process = np.array([[c.process[k] for k in self.space.process] for c in candidates])
-        return self.combine(image_part, compositions, process.reshape(len(candidates), -1))
+        labels = label_codes(self.space, candidates)
+        return self.combine(image_part, compositions, process.reshape(len(candidates), -1), labels)

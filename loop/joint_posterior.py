@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from loop.errors import InvalidInputError
+from loop.multi_fidelity import LevelPosterior
 from loop.surrogate import Posterior, Surrogate
 
 JITTER = 1e-6  # share of the mean variance that is added to the diagonal of a covariance
@@ -67,6 +68,11 @@ def _matern(squared: Tensor) -> Tensor:
     return (1.0 + r + r.square() / 3.0) * torch.exp(-r)
 
 
+def of_one_fidelity(surrogate: Surrogate) -> bool:
+    """Whether all that a surrogate has learned is of one fidelity."""
+    return not any(isinstance(model, LevelPosterior) for model in surrogate.models)
+
+
 class JointPosterior:
     """Mean and covariance of the noise-free properties at batches of compositions.
 
@@ -77,9 +83,14 @@ class JointPosterior:
     """
 
     def __init__(self, surrogate: Surrogate) -> None:
-        """Raises InvalidInputError for a surrogate that is not fitted."""
+        """Raises InvalidInputError for a surrogate that is not fitted, or of several fidelities."""
         if surrogate.outputs is None:
             raise InvalidInputError("surrogate is not fitted; call fit(x, y) first")
+        if not of_one_fidelity(surrogate):
+            raise InvalidInputError(
+                "the surrogate has values of several fidelities, which joint posteriors cannot "
+                "take; fit it to those of one"
+            )
         self.center = torch.from_numpy(surrogate.center)
         self.scale = torch.from_numpy(surrogate.scale)
         self.parts = [_Output.of(model) for model in surrogate.models]

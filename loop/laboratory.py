@@ -109,6 +109,19 @@ class Consulting(Protocol):
         ...
 
 
+@runtime_checkable
+class Knowing(Protocol):
+    """What a simulator offers besides the contract when some designs were measured beforehand."""
+
+    known: tuple[Candidate, ...]  # a campaign starts from them
+
+
+def known_designs(simulators: Iterable[Simulator]) -> list[Candidate]:
+    """The designs that simulators know beforehand, each once, in order."""
+    parts = [part for part in parts_of(simulators) if isinstance(part, Knowing)]
+    return list(dict.fromkeys(candidate for part in parts for candidate in part.known))
+
+
 def parts_of(simulators: Iterable[Simulator]) -> list[Simulator]:
     """The simulators themselves, those that are joined into one (``parts``) one by one."""
     found: list[Simulator] = []

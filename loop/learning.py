@@ -14,10 +14,22 @@ from loop.candidate import Candidate, Record
 from loop.checks import check_outputs, check_targets
 from loop.designs import Bank, screened_designs
 from loop.errors import LedgerError
+from loop.feasible import within_constraints
 from loop.features import Features
 from loop.laboratory import Consulting, fidelities, parts_of, wanted_of
 from loop.ledger import Ledger
 from loop.library import Library
+from loop.measuring import (
+    SIMULATED_PREFIX,
+    as_measured,
+    best_known,
+    confirming_of,
+    is_marked,
+    is_measured,
+    rows_by_fidelity,
+    to_measure,
+    wanted_again,
+)
 from loop.protocols import Generator, Progress, Simulator, silent
 from loop.round import (
     Batch,
@@ -89,7 +101,9 @@ class Learning:
         self.laboratories = tuple(
             part for part in parts_of(self.simulators) if isinstance(part, Consulting)
         )
-        self.wanted = wanted_of(self.laboratories)
+        self.confirming = confirming_of(self.simulators)
+        self.confirmed = tuple(name for part in self.confirming for name in part.confirms)
+        self.wanted = wanted_of(self.laboratories) | wanted_again(self.confirming)
         for laboratory in self.laboratories:
             laboratory.consult(ledger)
         self._untrained = dict(generators)
@@ -107,7 +121,7 @@ class Learning:
             data_hash=library.data_hash,
             versions={"python": platform.python_version(), self.simulator: self.version}
             | dict(versions or {}),
-            properties=self.properties,
+            properties=(*self.properties, *(SIMULATED_PREFIX + k for k in self.confirmed)),
         )
 
     # Parts that depend on the campaign alone
@@ -150,49 +164,108 @@ class Learning:
         def stage(name: str) -> np.random.Generator:
             return stage_rng(self.campaign.seed, arm, index, name)
 
+        ok = best_known(r for r in records if r.outcome.status == "ok")
+        again = self._measurable(records, ok)
+        most = min(size, len(again), sum(part.per_round for part in self.confirming))
         if arm == "random":
             pool = self._untrained[arm].propose(2 * size + 50, guidance=0.0, rng=stage("propose"))
             kept, away = valid_and_new(pool, gate, known)
-            return Batch(kept[:size], [], len(pool), len(kept), away)
-        ok = [r for r in records if r.outcome.status == "ok"]
+            drawn = stage("measure").permutation(len(again))[:most]
+            chosen = [to_measure(again[i].candidate, self.confirmed) for i in drawn]
+            return Batch([*kept[: size - most], *chosen], [], len(pool), len(kept), away)
         if not ok:
             raise LedgerError(
                 "no evaluation so far was ok; look at the reasons with `spinodal query`"
             )
         surrogate = self.surrogate(ok, stage("surrogate"))
+        chosen, expected = self._to_measure(again, most, surrogate, ok, stage("measure"))
+        ok = self._as_measured(ok, surrogate)
         generator = self.generator(arm, index, ok, surrogate)
         guidance = settings.guidance if arm == LOOP_ARM else (0.0,)
         self.progress("propose", 0, 1)
         pool = propose_pool(generator, settings.pool, targets, guidance, stage("propose"))
+        pool = within_constraints(self.campaign.space, pool)
         kept, away = valid_and_new(pool, gate, known)
         self.progress("propose", 1, 1)
-        if not kept:
-            return Batch([], [], len(pool), 0, away)
+        if not kept or most == size:
+            return Batch(chosen, expected, len(pool), len(kept), away)
         picked, prediction = select(
             kept,
             surrogate,
             features,
             targets,
             ok,
-            size=size,
+            size=size - most,
             diversity=settings.diversity,
             rng=stage("select"),
         )
         return Batch(
-            [kept[i] for i in picked],
-            predicted_rows(prediction, self.properties, picked),
+            [*(kept[i] for i in picked), *chosen],
+            [*predicted_rows(prediction, self.properties, picked), *expected],
             len(pool),
             len(kept),
             away,
         )
 
     def surrogate(self, ok: Sequence[Record], rng: np.random.Generator) -> Surrogate:
-        """The surrogate fitted to scored records; measured values by their uncertainty."""
+        """The surrogate fitted to scored records; measured values by their uncertainty.
+
+        Of a property that is simulated and measured it learns from both, and predicts what would
+        be measured once one value of it has been.
+        """
         features, _, _ = self._parts()
+        ok = best_known(ok)
         x = features.transform([r.candidate for r in ok])
-        y = np.array([[r.outcome.values.get(k, np.nan) for k in self.properties] for r in ok])
-        noise = np.array([[r.outcome.uncertainty.get(k, 0.0) for k in self.properties] for r in ok])
-        return Surrogate(self.properties).fit(x, y, noise=noise, rng=rng, progress=self.progress)
+        x, y, noise, levels = rows_by_fidelity(ok, x, self.properties)
+        return Surrogate(self.properties).fit(
+            x, y, noise=noise, levels=levels, rng=rng, progress=self.progress
+        )
+
+    # Designs that are simulated and then measured (loop.measuring)
+
+    def _measurable(self, records: Sequence[Record], ok: Sequence[Record]) -> list[Record]:
+        """Those whose measurement has not been asked for; none where nothing is measured again."""
+        if not self.confirming:
+            return []
+        asked = {r.candidate.id for r in records if is_marked(r.candidate)}
+        return [r for r in ok if r.candidate.id not in asked]
+
+    def _to_measure(
+        self,
+        records: Sequence[Record],
+        n: int,
+        surrogate: Surrogate,
+        ok: Sequence[Record],
+        rng: np.random.Generator,
+    ) -> tuple[list[Candidate], list[dict[str, dict[str, float]]]]:
+        """The n simulated designs whose measurement promises most, marked, and what is expected.
+
+        Judged as proposals are, against what has been measured so far.
+        """
+        if n == 0:
+            return [], []
+        features, _, _ = self._parts()
+        picked, prediction = select(
+            [r.candidate for r in records],
+            surrogate,
+            features,
+            self.campaign.targets,
+            [r for r in ok if is_marked(r.candidate)],
+            size=n,
+            diversity=self.campaign.loop.diversity,
+            rng=rng,
+        )
+        chosen = [to_measure(records[i].candidate, self.confirmed) for i in picked]
+        return chosen, predicted_rows(prediction, self.properties, picked)
+
+    def _as_measured(self, ok: Sequence[Record], surrogate: Surrogate) -> list[Record]:
+        """The records with what was only simulated as it would be measured, where that is known."""
+        names = {k for k in self.confirmed if any(is_measured(r, k) for r in ok)}
+        if not names:
+            return list(ok)
+        features, _, _ = self._parts()
+        predicted = surrogate.mean(features.transform([r.candidate for r in ok]))
+        return as_measured(ok, predicted, self.properties, names)
 
     def generator(
         self, arm: str, index: int, ok: Sequence[Record], surrogate: Surrogate

@@ -225,8 +225,9 @@ class LedgerReader:
         (nullable boolean), distance, source, guidance; the properties; uncertainty_<property>
         (standard, of measured values), requested_<property>, predicted_<property>,
         predicted_std_<property>; <phase>.fraction, x_<Element>,
-        <phase>.<Element>, process.<variable>; simulator, version, fidelity, reason, planned_at,
-        evaluated_at. Numbers that a row lacks are NaN. ``columns`` loads only those.
+        <phase>.<Element>, process.<variable>; labels by their own names, as text; simulator,
+        version, fidelity, reason, planned_at, evaluated_at. What a row lacks is NaN. ``columns``
+        loads only those.
         ``where``: a filter, see loop.query; blank means all. ``sort``: a field; rows that lack
         it come last either way. Raises InvalidInputError for a bad filter, field or limit.
         """

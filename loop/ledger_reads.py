@@ -156,6 +156,7 @@ CANDIDATE_COLUMNS = (
     t.candidate.c.microstructure,
     t.candidate.c.phase_compositions,
     t.candidate.c.process,
+    t.candidate.c.labels,
     t.proposal.c.elements.label("listed"),
     t.proposal.c.source,
     t.proposal.c.guidance,

@@ -41,6 +41,7 @@ def candidate_row(candidate: Candidate) -> dict[str, Any]:
         "microstructure": None if image is None else encode_image(image),
         "phase_compositions": None if x is None else x.astype("<f8").tobytes(),
         "process": dict(candidate.process),
+        "labels": dict(candidate.labels) or None,
     }
 
 
@@ -70,6 +71,7 @@ def candidate_from_row(
             microstructure=image,
             phase_compositions=x,
             process=row["process"],
+            labels=row["labels"] or {},
             origin=origin,
         )
         if candidate.id != row["id"]:

@@ -48,14 +48,15 @@ def insert_missing(connection: Connection, table: Table, rows: Sequence[Mapping[
 
 
 def register_fields(connection: Connection, campaign: int, kinds: Mapping[str, str]) -> None:
-    """Note names that filters may use. ``kinds``: name -> property, requested, predicted, …
+    """Note names that filters may use. ``kinds``: name -> property, requested, label, …
 
     Raises LedgerError for a name that already means something else.
     """
-    for name in kinds:
+    for name, kind in kinds.items():
         if name in FIXED_FIELDS or not name:
+            what = "label" if kind == "label" else "property"
             raise LedgerError(
-                f"{name!r} cannot name a property, the ledger uses it itself; rename it"
+                f"{name!r} cannot name a {what}, the ledger uses it itself; rename it"
             )
     known = select(t.field.c.name, t.field.c.kind)
     clashes = {row.name: row.kind for row in connection.execute(known)}
@@ -81,11 +82,20 @@ def add_proposals(
     keys = candidate_keys(connection, [c.id for c in candidates])
     kinds: dict[str, str] = {}
     values: list[dict[str, Any]] = []
+    labels: list[dict[str, Any]] = []
     for candidate in candidates:
+        key = keys[candidate.id]
         for name, value in candidate_values(candidate).items():
             kinds[name] = "candidate"
-            values.append({"candidate_key": keys[candidate.id], "name": name, "value": value})
+            values.append({"candidate_key": key, "name": name, "value": value})
+        for name, text in candidate.labels.items():
+            if kinds.setdefault(name, "label") != "label":
+                raise LedgerError(
+                    f"{name!r} names a label and a number of the same designs; rename the label"
+                )
+            labels.append({"candidate_key": key, "name": name, "value": text})
     insert_missing(connection, t.candidate_value, values)
+    insert_missing(connection, t.candidate_label, labels)
 
     rows: list[dict[str, Any]] = []
     numbers: list[dict[str, tuple[str, float]]] = []

@@ -1,14 +1,14 @@
 """Library: the images and compositions of a campaign, and random designs drawn from them.
 
 Micrographs and tables are independent: any crop goes with any row, and process variables lie
-anywhere within their bounds. Designs that a simulator made are coupled: an image belongs to the
+anywhere within their bounds. Labels that are columns of the table belong to its rows, others take
+any of their values. Designs that a simulator made are coupled: an image belongs to the
 compositions and the heat treatment that gave it, so these are drawn together.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,34 +17,17 @@ from numpy.typing import NDArray
 
 from loop.campaign import Campaign
 from loop.candidate import Candidate, Origin
-from loop.composition_table import read_compositions
 from loop.errors import InvalidInputError, unknown_name
-from loop.formula import check_symbol
-from loop.images import (
-    SPLITS,
-    LabelImage,
-    Split,
-    SplitImages,
-    downsample,
-    list_images,
-    read_index,
-    read_labels,
-    split_by_name,
-    to_phases,
-)
+from loop.images import SPLITS, LabelImage, Split, SplitImages
+from loop.library_files import checked_variety, hash_files, load_images, load_table
 from loop.made_designs import MadeDesigns
-from loop.space import BOUND_TOLERANCE, DesignSpace
+from loop.process_labels import Codes, drawn_codes, named_labels
+from loop.space import DesignSpace
 
 REDRAWS = 8
-
-
-def hash_files(files: Iterable[Path]) -> str:
-    """SHA-256 over names and contents of files, in order of their names."""
-    digest = hashlib.sha256()
-    for file in sorted(files):
-        content = hashlib.sha256(file.read_bytes()).hexdigest()
-        digest.update(f"{file.name} {content}\n".encode())
-    return digest.hexdigest()
+# Steps of the additive recurrence that fills a square most evenly: 1/ρ and 1/ρ² with ρ³ = ρ + 1
+# (Roberts 2018, "The unreasonable effectiveness of quasirandom sequences").
+STEPS = np.array([0.7548776662466927, 0.5698402909980532])
 
 
 def transform(patches: NDArray[np.uint8], element: int) -> NDArray[np.uint8]:
@@ -74,12 +57,14 @@ class Parts:
     """n designs of a library as arrays.
 
     ``images``: (n, h, w) uint8 or None. ``compositions``: (n, p, e) or None. ``process``: (n, q)
-    in the order of the space's process variables.
+    in the order of the space's process variables. ``labels``: (n, l) codes, see
+    ``loop.process_labels``.
     """
 
     images: NDArray[np.uint8] | None
     compositions: NDArray[np.float64] | None
     process: NDArray[np.float64]
+    labels: Codes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,7 +74,8 @@ class Library:
     ``split_images``: phase images by split. ``table``: (n, p, e) compositions that lie in the
     space; ``outside``: how many rows of the file were left aside because they do not.
     ``data_hash``: SHA-256 over the files used, or over the made designs. ``made``: designs whose
-    parts belong together; then the images are whole periodic patches.
+    parts belong together; then the images are whole periodic patches. ``table_labels``: (n, l)
+    codes of the labels of the table's rows, ``FREE`` in columns that it does not have.
     """
 
     space: DesignSpace
@@ -99,6 +85,7 @@ class Library:
     outside: int
     data_hash: str
     made: MadeDesigns | None = None
+    table_labels: Codes | None = None
 
     @classmethod
     def load(cls, campaign: Campaign) -> Library:
@@ -108,8 +95,8 @@ class Library:
                 "this campaign's library is made by a simulator, not read; `spinodal run` makes it"
             )
         files: list[Path] = []
-        images = _load_images(campaign, files)
-        table, outside = _load_table(campaign, files)
+        images = load_images(campaign, files)
+        table, labels, outside = load_table(campaign, files)
         return cls(
             space=campaign.space,
             split_images=images,
@@ -117,6 +104,7 @@ class Library:
             augment=campaign.images.augment if campaign.images else False,
             outside=outside,
             data_hash=hash_files(files),
+            table_labels=labels,
         )
 
     @classmethod
@@ -136,7 +124,7 @@ class Library:
         )
         return cls(
             space=campaign.space,
-            split_images=_checked_variety(images, campaign.space.phases),
+            split_images=checked_variety(images, campaign.space.phases),
             table=made.compositions,
             augment=campaign.library.augment if campaign.library else False,
             outside=0,
@@ -170,9 +158,12 @@ class Library:
         return any(name == split and found for name, found in self.split_images.images.items())
 
     def patches(
-        self, n: int, *, rng: np.random.Generator, split: str = "train"
+        self, n: int, *, rng: np.random.Generator, split: str = "train", even: bool = False
     ) -> NDArray[np.uint8]:
         """Random crops, (n, h, w) uint8 phase labels, every position of a split equally likely.
+
+        ``even``: spread over the images instead of independent of one another, so that means over
+        them scatter less (crops of 64 px of the superalloy's: the fraction's by a quarter).
 
         Turned by a random element of the square's symmetry group where the campaign augments.
         Crops with one phase only are drawn anew (a design space of several phases excludes them).
@@ -183,7 +174,7 @@ class Library:
         if self.made is not None:
             return self._views(np.stack(images)[rng.integers(len(images), size=n)], rng)
         positions: list[NDArray[np.int64] | None] = [None] * len(images)
-        patches = self._crops(images, positions, n, rng)
+        patches = self._crops(images, positions, n, rng, even)
         if len(self.space.phases) == 1 or n == 0:
             return patches
         for attempt in range(REDRAWS + 1):
@@ -229,6 +220,7 @@ class Library:
         positions: Sequence[NDArray[np.int64] | None],
         n: int,
         rng: np.random.Generator,
+        even: bool = False,
     ) -> NDArray[np.uint8]:
         """Crops at random ones of the given positions of each image (None: at all)."""
         h, w = self._shape()
@@ -241,7 +233,7 @@ class Library:
             ]
         )
         ends = np.cumsum(counts)
-        flat = rng.integers(ends[-1], size=n)
+        flat = _evenly(counts, images, w, n, rng) if even else rng.integers(ends[-1], size=n)
         which = np.searchsorted(ends, flat, side="right")
         out = np.empty((n, h, w), dtype=np.uint8)
         for number, image in enumerate(images):
@@ -263,7 +255,22 @@ class Library:
         drawn: NDArray[np.float64] = self.table[_shuffled(n, np.arange(len(self.table)), rng)]
         return drawn
 
-    def parts(self, n: int, *, rng: np.random.Generator, split: str = "train") -> Parts:
+    def alloys(
+        self, n: int, *, rng: np.random.Generator
+    ) -> tuple[NDArray[np.float64] | None, Codes]:
+        """Random rows (n, p, e) as ``compositions`` with their labels (n, l).
+
+        Labels that the table does not have are drawn. No compositions without a table.
+        """
+        if self.table is None:
+            return None, drawn_codes(self.space, n, rng)
+        rows = _shuffled(n, np.arange(len(self.table)), rng)
+        known = None if self.table_labels is None else self.table_labels[rows]
+        return self.table[rows], drawn_codes(self.space, n, rng, known)
+
+    def parts(
+        self, n: int, *, rng: np.random.Generator, split: str = "train", even: bool = False
+    ) -> Parts:
         """n random designs as arrays: as they were made, or of independent parts."""
         space, made = self.space, self.made
         if made is not None:
@@ -272,19 +279,22 @@ class Library:
                 raise InvalidInputError(f"the made library has no {split} designs")
             chosen = _shuffled(n, rows, rng)
             images = self._views(made.images[made.image[chosen]], rng)
-            return Parts(images, made.compositions[chosen], made.process[chosen])
-        patches = self.patches(n, rng=rng, split=split) if self.split_images else None
-        compositions = self.compositions(n, rng=rng) if self.table is not None else None
+            labels = drawn_codes(space, n, rng)
+            return Parts(images, made.compositions[chosen], made.process[chosen], labels)
+        patches = self.patches(n, rng=rng, split=split, even=even) if self.split_images else None
+        compositions, labels = self.alloys(n, rng=rng)
         process = [rng.uniform(*limits, size=n) for limits in space.process.values()]
-        return Parts(patches, compositions, np.array(process).reshape(len(process), n).T)
+        return Parts(patches, compositions, np.array(process).reshape(len(process), n).T, labels)
 
-    def draw(self, n: int, *, rng: np.random.Generator, split: str = "train") -> list[Candidate]:
-        """n random designs: a crop, a row of compositions, process variables within bounds.
+    def draw(
+        self, n: int, *, rng: np.random.Generator, split: str = "train", even: bool = False
+    ) -> list[Candidate]:
+        """n random designs: a crop, a row of compositions, process variables within bounds, labels.
 
         All are valid in the space. In a campaign without images, more draws than rows repeat
         designs. Coupled ones come with their own parts, the image moved and turned at random.
         """
-        space, parts = self.space, self.parts(n, rng=rng, split=split)
+        space, parts = self.space, self.parts(n, rng=rng, split=split, even=even)
         origin = Origin("library")
         return [
             Candidate(
@@ -293,6 +303,7 @@ class Library:
                 microstructure=None if parts.images is None else parts.images[i],
                 phase_compositions=None if parts.compositions is None else parts.compositions[i],
                 process=dict(zip(space.process, parts.process[i].tolist(), strict=True)),
+                labels=named_labels(space, parts.labels[i]),
                 origin=origin,
             )
             for i in range(n)
@@ -306,76 +317,25 @@ def _shuffled(n: int, rows: NDArray[np.int64], rng: np.random.Generator) -> NDAr
     return np.concatenate(order)[:n] if order else np.empty(0, dtype=np.int64)
 
 
-def _load_images(campaign: Campaign, files: list[Path]) -> SplitImages | None:
-    settings = campaign.images
-    if settings is None:
-        return None
-    phases = campaign.space.phases
-    phase_of_label = [phases.index(name) for name in settings.labels]
-    listed = list_images(campaign.folder / settings.folder)
+def _evenly(
+    counts: NDArray[np.int64],
+    images: Sequence[LabelImage],
+    width: int,
+    n: int,
+    rng: np.random.Generator,
+) -> NDArray[np.int64]:
+    """(n,) indices of positions, in random order: images in proportion to how many they have.
 
-    def read(path: Path) -> LabelImage:
-        labels = to_phases(path, read_labels(path), phase_of_label)
-        labels = downsample(labels, settings.downsample, len(phases))
-        if min(labels.shape) < settings.patch:
-            h, w = labels.shape
-            after = (
-                f" after downsampling by {settings.downsample}" if settings.downsample > 1 else ""
-            )
-            lower = "images.downsample or images.patch" if after else "images.patch"
-            raise InvalidInputError(
-                f"image {path} has {w} x {h} pixels{after}, smaller than the patch of "
-                f"{settings.patch} x {settings.patch}; lower {lower} or give larger images"
-            )
-        files.append(path)
-        return labels
-
-    if settings.index is None:
-        found = split_by_name([(path.name, read(path)) for path in listed], settings.patch)
-        return _checked_variety(found, phases)
-    index = campaign.folder / settings.index
-    by_split = read_index(index, listed)
-    files.append(index)
-    images = {split: tuple(map(read, by_split[split])) for split in SPLITS}
-    found = SplitImages(
-        images=images,
-        names={split: tuple(path.name for path in by_split[split]) for split in SPLITS},
-        note=f"by {index.name}: " + ", ".join(f"{len(images[s])} {s}" for s in SPLITS),
-    )
-    return _checked_variety(found, phases)
-
-
-def _checked_variety(found: SplitImages, phases: Sequence[str]) -> SplitImages:
-    """The images, when phases meet in some image of every split that has images."""
-    for split, images in found.images.items() if len(phases) > 1 else ():
-        if images and all(image.min() == image.max() for image in images):
-            raise InvalidInputError(
-                f"the {split} images ({', '.join(found.names[split][:3])}) show one phase only, "
-                f"{phases[int(images[0].flat[0])]}; give images in which phases meet, or check "
-                "images.labels and the split"
-            )
-    return found
-
-
-def _load_table(campaign: Campaign, files: list[Path]) -> tuple[NDArray[np.float64] | None, int]:
-    settings = campaign.compositions
-    if settings is None:
-        return None, 0
-    space = campaign.space
-    for element in space.elements:
-        check_symbol(element, "space.elements")
-    path = campaign.folder / settings.file
-    table = read_compositions(path, space.phases, space.elements)
-    files.append(path)
-    low, high = space.bound_arrays()
-    inside = np.all(
-        (table >= low - BOUND_TOLERANCE) & (table <= high + BOUND_TOLERANCE), axis=(1, 2)
-    )
-    if not inside.any():
-        raise InvalidInputError(
-            f"compositions {path}: none of the {len(table)} rows lies within [space.bounds]; "
-            "widen the bounds"
-        )
-    kept: NDArray[np.float64] = table[inside]
-    kept.setflags(write=False)
-    return kept, int((~inside).sum())
+    ``counts``: positions of each image, all of them. Each position is equally likely.
+    """
+    ends = np.cumsum(counts)
+    numbers = np.diff(np.floor(n * ends / ends[-1] + rng.random()), prepend=0).astype(np.int64)
+    found = []
+    for image, count, end, number in zip(images, counts, ends, numbers, strict=True):
+        columns = image.shape[1] - width + 1
+        shift = rng.random(2)
+        points = (shift + np.arange(number)[:, None] * STEPS) % 1.0
+        y, x = (points * (count // columns, columns)).astype(np.int64).T
+        found.append(end - count + y * columns + x)
+    order: NDArray[np.int64] = rng.permutation(np.concatenate(found))
+    return order

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from loop.candidate import Candidate, Outcome, Record
 from loop.errors import SpinodalError
 from loop.features import Features
+from loop.joint_posterior import of_one_fidelity
+from loop.joint_selection import has_all, joint_improvement_batch
 from loop.laboratory import AWAITED
 from loop.protocols import Generator, Simulator
 from loop.selection import greedy_batch, log_expected_improvement, log_probability_of_hit
@@ -102,6 +104,9 @@ def select(
     x = features.transform(pool)
     prediction = surrogate.predict(x)
     wanted = target_columns(prediction, surrogate.properties, targets)
+    together = targets.objectives() and diversity > 0 and of_one_fidelity(surrogate)
+    if together and has_all(records, targets):
+        return joint_improvement_batch(x, surrogate, targets, records, size, rng=rng), prediction
     quality = log_probability_of_hit(wanted, targets)
     hits = [r for r in records if targets.met(r.outcome.values)]
     best = np.array([[r.outcome.values[k] for k in targets.properties] for r in hits])

@@ -91,7 +91,7 @@ def new_campaign(
                 _write_checked(draft, text, data, properties or {})
             except SpinodalError as error:
                 raise type(error)(str(error).replace(str(draft), str(folder))) from None
-            _move(draft, folder, written)
+            move_into_place(draft, folder, written)
     except OSError as error:
         raise InvalidInputError(
             f"cannot write the campaign {folder}: {error.strerror or error}; "
@@ -155,16 +155,19 @@ def _inspect(
     )
 
 
-def _key(name: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _quoted(name)
+def toml_key(name: str) -> str:
+    """A key of a TOML table, quoted where it has to be."""
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else quoted(name)
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """A TOML string."""
     return json.dumps(text, ensure_ascii=False)
 
 
-def _list(names: Sequence[str]) -> str:
-    return "[" + ", ".join(map(_quoted, names)) + "]"
+def quoted_list(names: Sequence[str]) -> str:
+    """A TOML list of strings."""
+    return "[" + ", ".join(map(quoted, names)) + "]"
 
 
 def _campaign_text(
@@ -175,14 +178,14 @@ def _campaign_text(
         "# What may be designed, what it shall reach, and how long the loop may run.",
         "",
         "[campaign]",
-        f"name = {_quoted(name)}",
+        f"name = {quoted(name)}",
         f"seed = {seed}  # the same seed on the same machine gives the same run",
         "",
         "[space]",
-        f"phases = {_list(data.phases)}",
+        f"phases = {quoted_list(data.phases)}",
     ]
     if data.elements:
-        lines.append(f"elements = {_list(data.elements)}")
+        lines.append(f"elements = {quoted_list(data.elements)}")
     if data.table is not None:
         lines += [
             "",
@@ -193,7 +196,7 @@ def _campaign_text(
         low = np.floor(data.table.min(axis=0) * scale + 1e-6) / scale
         high = np.minimum(np.ceil(data.table.max(axis=0) * scale - 1e-6) / scale, 1.0)
         for phase, lows, highs in zip(data.phases, low, high, strict=True):
-            lines += [f"[space.bounds.{_key(phase)}]"]
+            lines += [f"[space.bounds.{toml_key(phase)}]"]
             lines += [
                 f"{element} = [{a}, {b}]"
                 for element, a, b in zip(data.elements, lows, highs, strict=True)
@@ -204,20 +207,20 @@ def _campaign_text(
         lines += [
             "",
             "[images]",
-            f"folder = {_quoted(_LABELS)}",
-            f"labels = {_list(data.labels)}  # phase of pixel value 0, 1, …",
+            f"folder = {quoted(_LABELS)}",
+            f"labels = {quoted_list(data.labels)}  # phase of pixel value 0, 1, …",
             f"patch = {data.patch}  # edge of the designed micrographs, in pixels",
             "# downsample = 2  # take the majority of 2 x 2 pixels, to see larger regions",
-            f"index = {_quoted(_INDEX)}"
+            f"index = {quoted(_INDEX)}"
             if indexed
             else '# index = "index.csv"  # columns name, split: which image is train, val, test',
         ]
     if data.table is not None:
-        lines += ["", "[compositions]", f"file = {_quoted(_TABLE)}"]
+        lines += ["", "[compositions]", f"file = {quoted(_TABLE)}"]
     lines += [
         "",
         "[simulators]",
-        f"use = {_list(simulators)}",
+        f"use = {quoted_list(simulators)}",
         "",
         "[loop]",
         "rounds = 5",
@@ -238,7 +241,7 @@ def _targets_text(table: Mapping[str, str], properties: Mapping[str, str]) -> st
         lines.append("# Properties that can be asked for (the name carries the unit):")
         lines += [f"#   {name}" for name in properties]
     for name, setting in table.items():
-        lines += ["", f"[targets.{_key(name)}]", setting]
+        lines += ["", f"[targets.{toml_key(name)}]", setting]
     return "\n".join(lines) + "\n"
 
 
@@ -274,7 +277,7 @@ def _copy(sources: Mapping[str, Sequence[Path]], draft: Path) -> None:
             shutil.copyfile(file, draft / name / file.name if name == _LABELS else draft / name)
 
 
-def _move(draft: Path, folder: Path, names: Sequence[str]) -> None:
+def move_into_place(draft: Path, folder: Path, names: Sequence[str]) -> None:
     """Rename everything into place, the campaign file last; undone when one rename fails."""
     made = not folder.exists()
     folder.mkdir(exist_ok=True)

@@ -8,12 +8,13 @@ A workflow engine calls the stages one by one; ``run`` calls them in order witho
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
-from loop.candidate import Candidate
+from loop.candidate import Candidate, Fidelity, Outcome
 from loop.errors import LedgerError
-from loop.laboratory import AWAITED, counted
+from loop.laboratory import AWAITED, counted, known_designs
 from loop.learning import Learning
+from loop.measuring import Confirmation, fidelities_of_measured, is_marked, joined, to_measure
 from loop.protocols import Generator
 from loop.round import evaluate, stage_rng, valid_and_new
 from loop.summary import LOOP_ARM, SEED_ARM, RoundSummary, summarise
@@ -27,11 +28,15 @@ class Session(Learning):
     def prepare(self) -> None:
         """Plan the seeds: library designs scored before the first round, shared by all arms.
 
-        A campaign that had stopped and may go on is taken up again.
+        Where designs were measured beforehand, these are the seeds, all of them. A campaign that
+        had stopped and may go on is taken up again.
         """
         if self.stop_reason() is None:
             self.ledger.finish(self.campaign_id, None)
         if self.ledger.is_planned(self.campaign_id, SEED_ARM, 0):
+            return
+        if known := known_designs(self.simulators):
+            self._plan_seeds(known)
             return
         rng = stage_rng(self.campaign.seed, SEED_ARM, 0, "draw")
         wanted = self.campaign.loop.seeds
@@ -43,7 +48,13 @@ class Session(Learning):
             found += kept
             if len(found) >= wanted:
                 break
-        self.ledger.plan_batch(self.campaign_id, SEED_ARM, 0, found[:wanted])
+        self._plan_seeds(found[:wanted])
+
+    def _plan_seeds(self, seeds: Sequence[Candidate]) -> None:
+        """Put them on record, and after them those that are to be measured as well."""
+        most = sum(part.of_seeds for part in self.confirming)
+        again = [to_measure(candidate, self.confirmed) for candidate in seeds[:most]]
+        self.ledger.plan_batch(self.campaign_id, SEED_ARM, 0, [*seeds, *again])
 
     def plan(self, arm: str, index: int) -> int:
         """Fit, propose, select; the batch goes into the ledger. Returns its size.
@@ -84,54 +95,89 @@ class Session(Learning):
         return sorted({i // size for i in self.ledger.pending(self.campaign_id, arm, index)})
 
     def evaluate(self, arm: str, index: int, chunk: int) -> int:
-        """Score one chunk; all its outcomes in one transaction. Returns how many were scored.
+        """Score one chunk. Returns how many were scored.
 
         A design that the same version of the same simulators has scored, in whatever arm or
         campaign of the ledger, keeps what it was given then; a failed one is tried again. What
         is pending is noted as asked for and stays without an outcome; it is not handed in again
-        before all that was asked for has been told.
+        before all that was asked for has been told. Outcomes of designs that are simulated go
+        into the ledger in one transaction, those of designs that are measured again
+        (``loop.measuring``) in another.
         """
         size = self.campaign.loop.chunk
         planned = self.ledger.planned(self.campaign_id, arm, index)
-        positions = list(range(chunk * size, min((chunk + 1) * size, len(planned))))
-        pending = set(self.ledger.pending(self.campaign_id, arm, index))
+        pending = self.ledger.pending(self.campaign_id, arm, index)
+        chosen = {i: planned[i] for i in pending if i // size == chunk}
         waiting = self.ledger.open_requests(self.campaign_id) if self.laboratories else {}
-        positions = [i for i in positions if i in pending and planned[i].id not in waiting]
-        if not positions:
-            return 0
-        # What has been told may have been corrected since a design was scored.
-        known = [
-            None
-            if self.laboratories
-            else self.ledger.cached_outcome(planned[i].id, self.simulator, self.version)
-            for i in positions
-        ]
-        unknown = [planned[i] for i, seen in zip(positions, known, strict=True) if seen is None]
-        fresh = iter(evaluate(self.simulators, unknown))
-        found = {
-            i: next(fresh) if seen is None else seen
-            for i, seen in zip(positions, known, strict=True)
+        # A design may be asked for elsewhere; what only simulates it need not wait for that.
+        everyone = any(laboratory.outputs for laboratory in self.laboratories)
+        chosen = {
+            i: candidate
+            for i, candidate in chosen.items()
+            if candidate.id not in waiting or not (everyone or is_marked(candidate))
         }
+        if not chosen:
+            return 0
+        found = self._simulated(chosen, fresh=everyone)
+        again = {i: c for i, c in chosen.items() if is_marked(c) and found[i].status == "ok"}
+        if again:
+            told = evaluate([Confirmation(part) for part in self.confirming], list(again.values()))
+            for i, outcome in zip(again, told, strict=True):
+                found[i] = joined(found[i], outcome) if outcome.status == "ok" else outcome
         asked = {
-            planned[i].id: {name: self.wanted[name] for name in names if name in self.wanted}
+            chosen[i].id: {name: self.wanted[name] for name in names if name in self.wanted}
             for i, outcome in found.items()
             if outcome.status == "pending" and (names := outcome.diagnostics.get(AWAITED))
         }
         if asked:
             self.ledger.ask(self.campaign_id, asked)
         scored = {i: outcome for i, outcome in found.items() if outcome.status != "pending"}
+        measured = {i: outcome for i, outcome in scored.items() if is_marked(chosen[i])}
+        simulated = {i: outcome for i, outcome in scored.items() if i not in measured}
+        self._add(arm, index, simulated, self.version, self.fidelity)
+        if measured:
+            # Under a version of its own: it is nothing that another campaign may take for a
+            # simulated outcome.
+            fidelity = fidelities_of_measured(self.fidelity, self.confirmed)
+            self._add(arm, index, measured, f"{self.version} measured", fidelity)
+        return len(scored)
+
+    def _simulated(self, chosen: Mapping[int, Candidate], *, fresh: bool) -> dict[int, Outcome]:
+        """Outcomes by the simulators; with ``fresh`` what is on record is not looked at.
+
+        What a laboratory has told may have been corrected since a design was scored.
+        """
+        known = {
+            i: None
+            if fresh
+            else self.ledger.cached_outcome(candidate.id, self.simulator, self.version)
+            for i, candidate in chosen.items()
+        }
+        unknown = {chosen[i].id: chosen[i] for i, seen in known.items() if seen is None}
+        new = dict(
+            zip(unknown, evaluate(self.simulators, list(unknown.values())), strict=True),
+        )
+        return {i: new[chosen[i].id] if seen is None else seen for i, seen in known.items()}
+
+    def _add(
+        self,
+        arm: str,
+        index: int,
+        outcomes: Mapping[int, Outcome],
+        version: str,
+        fidelity: Mapping[str, Fidelity],
+    ) -> None:
         self.ledger.add_outcomes(
             self.campaign_id,
             arm,
             index,
-            list(scored),
-            list(scored.values()),
+            list(outcomes),
+            list(outcomes.values()),
             simulator=self.simulator,
-            version=self.version,
+            version=version,
             targets=self.campaign.targets,
-            fidelity=self.fidelity,
+            fidelity=fidelity,
         )
-        return len(scored)
 
     def finish_round(self, arm: str, index: int) -> RoundSummary:
         """Summarise a scored round into the ledger.
@@ -174,6 +220,12 @@ class Session(Learning):
         for index in range(self.next_round(), 0, -1):
             if (found := self.restored(arm, index)) is not None:
                 return found
+        if not hasattr(self._untrained[arm], "save"):
+            raise LedgerError(
+                f"campaign {self.campaign.name!r} proposes with "
+                f"{self._untrained[arm].name!r}, which is not trained; its proposals are those of "
+                "the rounds (spinodal query, ask), and a trained one is such as joint-flow"
+            )
         raise LedgerError(
             f"campaign {self.campaign.name!r} has no trained generator yet; run it first"
         )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from loop.candidate import Candidate, check_phase_names
+from loop.candidate import Candidate, check_label, check_phase_names
 from loop.errors import InvalidCampaignError, InvalidInputError, unknown_name
+from loop.polytope import CompositionSet
 
 BOUND_TOLERANCE = 1e-9
 
@@ -23,6 +25,8 @@ class DesignSpace:
     image-only campaign); ``image_shape``: (h, w) or None for a composition-only campaign.
     ``bounds``: phase -> element -> (low, high) atomic fractions; an element without bounds may
     take [0, 1], an element with (0, 0) is absent. ``process``: variable -> (low, high).
+    ``labels``: categorical variable -> the values it may take. ``constraints``: on the composition
+    of a space with one phase, in words (``Ni + Co >= 0.5``, see ``loop.constraints``).
     """
 
     phases: tuple[str, ...]
@@ -30,6 +34,8 @@ class DesignSpace:
     image_shape: tuple[int, int] | None = None
     bounds: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
     process: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    constraints: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for kind, names in (("phase", self.phases), ("element", self.elements)):
@@ -68,6 +74,7 @@ class DesignSpace:
                 raise InvalidCampaignError(
                     f"space.process.{name} is ({low:g}, {high:g}); expected finite low <= high"
                 )
+        self._check_labels()
         if self.elements:
             lows, highs = self.bound_arrays()
             for phase, least, most in zip(self.phases, lows.sum(1), highs.sum(1), strict=True):
@@ -76,6 +83,51 @@ class DesignSpace:
                         f"space.bounds.{phase}: lower bounds sum to {least:g} and upper bounds to "
                         f"{most:g}; no composition with sum 1 fits, widen them"
                     )
+        if self.constraints:
+            if len(self.phases) > 1 or not self.elements:
+                raise InvalidCampaignError(
+                    "space.constraints are for designs of one phase with a composition; this space "
+                    f"has {', '.join(self.phases)}{'' if self.elements else ' without elements'}: "
+                    "use space.bounds"
+                )
+            try:
+                self.allowed()
+            except InvalidInputError as error:
+                raise InvalidCampaignError(f"space.constraints: {error}") from None
+
+    def allowed(self, phase: str | None = None) -> CompositionSet:
+        """Compositions that bounds and constraints allow a phase (the first where none is named).
+
+        Raises InvalidInputError for an unknown phase, constraints that cannot be read, and where
+        nothing is allowed.
+        """
+        phase = self.phases[0] if phase is None else phase
+        if phase not in self.phases:
+            raise InvalidInputError(unknown_name("phase", phase, self.phases))
+        limits = self.bounds.get(phase, {})
+        bounds = tuple((e, *map(float, limits[e])) for e in self.elements if e in limits)
+        return _allowed(self.elements, bounds, self.constraints)
+
+    def _check_labels(self) -> None:
+        """Raises InvalidCampaignError for labels without values, with one twice, or misnamed."""
+        for name, values in self.labels.items():
+            try:
+                check_label("space.labels: a name", name)
+                for value in values:
+                    check_label(f"space.labels.{name}: a value", value)
+            except InvalidInputError as error:
+                raise InvalidCampaignError(str(error)) from None
+            if name in self.process:
+                raise InvalidCampaignError(
+                    f"{name} is in space.process and in space.labels; rename one of the two"
+                )
+            if not values:
+                raise InvalidCampaignError(f"space.labels.{name} has no values; list at least one")
+            twice = sorted({value for value in values if values.count(value) > 1})
+            if twice:
+                raise InvalidCampaignError(
+                    f"space.labels.{name} lists {twice[0]!r} twice; list each value once"
+                )
 
     def bound_arrays(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Lower and upper atomic fractions, each (p, e)."""
@@ -115,8 +167,31 @@ class DesignSpace:
                         f"{self.phases[i]} has {self.elements[j]} = {x[i, j]:.4f}, outside "
                         f"[{low[i, j]:g}, {high[i, j]:g}]"
                     )
+                if self.constraints:
+                    found += [f"space.constraints: {v}" for v in self.allowed().violations(x[0])]
         for name, (least, most) in self.process.items():
             value = candidate.process.get(name)
             if value is None or not least <= value <= most:
                 found.append(f"process {name} is {value}, outside [{least:g}, {most:g}]")
+        for name, allowed in self.labels.items():
+            label = candidate.labels.get(name)
+            if label is None:
+                found.append(f"label {name} is missing, expected one of {', '.join(allowed)}")
+            elif label not in allowed:
+                found.append(f"label {name} is {label!r}, expected one of {', '.join(allowed)}")
+        found += [
+            f"has a label {name}, none was expected"
+            for name in candidate.labels
+            if name not in self.labels
+        ]
         return found
+
+
+@lru_cache(maxsize=32)
+def _allowed(
+    elements: tuple[str, ...],
+    bounds: tuple[tuple[str, float, float], ...],
+    constraints: tuple[str, ...],
+) -> CompositionSet:
+    texts = [f"{low!r} <= {element} <= {high!r}" for element, low, high in bounds]
+    return CompositionSet.of(elements, (*texts, *constraints))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from loop.candidate import Record
 from loop.features import Features
 from loop.ledger import Ledger
+from loop.measuring import best_known
 from loop.metrics import distinct, mean_pairwise_distance, normalised_rmse
 from loop.targets import Targets
 
@@ -66,7 +67,7 @@ def summarise(
     seeds = ledger.records(campaign, arms=[SEED_ARM])
     rounds = range(0 if arm == SEED_ARM else 1, index + 1)
     own = ledger.records(campaign, arms=[arm], rounds=rounds)
-    hits = [r for r in own if targets.met(r.outcome.values)]
+    hits = [r for r in best_known(own) if targets.met(r.outcome.values)]
     batch_hits = sum(targets.met(r.outcome.values) for r in batch)
     reference = features.transform([r.candidate for r in seeds])
     center, spread = reference.mean(0), reference.std(0)
@@ -79,7 +80,9 @@ def summarise(
 
     typical = mean_pairwise_distance(scaled(seeds))
     z_hits = scaled(hits)
-    best = min((targets.distance(r.outcome.values) for r in [*seeds, *own]), default=np.inf)
+    best = min(
+        (targets.distance(r.outcome.values) for r in best_known([*seeds, *own])), default=np.inf
+    )
     details = ledger.batch_details(campaign, arm, index)
     return RoundSummary(
         arm=arm,

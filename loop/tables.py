@@ -1,7 +1,7 @@
 """The ledger's tables. A change here needs a new revision in loop/migrations/versions.
 
-Rows are only ever added. Numbers that a filter may name are kept as (owner, name, value) rows,
-so that a new property, element or phase needs no new column.
+Rows are only ever added. Numbers and labels that a filter may name are kept as (owner, name,
+value) rows, so that a new property, element or phase needs no new column.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from sqlalchemy import (
 
 from loop.errors import InvalidInputError
 
-SCHEMA = "0002"  # the newest revision in loop/migrations/versions
+SCHEMA = "0003"  # the newest revision in loop/migrations/versions
 # Not alembic's default name: a PostgreSQL database may hold another program's tables as well.
 VERSION_TABLE = "ledger_version"
 
@@ -136,7 +136,7 @@ field = Table(
     Column("id", Integer, primary_key=True),
     Column("campaign_id", ForeignKey(campaign.c.id), nullable=False),
     Column("name", Text, nullable=False),
-    Column("kind", Text, nullable=False),  # property, uncertainty, requested, …
+    Column("kind", Text, nullable=False),  # property, uncertainty, requested, label, …
     UniqueConstraint("campaign_id", "name"),
 )
 
@@ -152,6 +152,7 @@ candidate = Table(
     Column("microstructure", LargeBinary),  # PNG of (h, w) uint8 phase labels
     Column("phase_compositions", LargeBinary),  # (p, e) little-endian float64, row by row
     Column("process", SortedJSON, nullable=False),
+    Column("labels", SortedJSON),  # empty: none
 )
 
 # x_Al (overall), gamma.Al (of a phase), gamma.fraction (area), process.temperature_K
@@ -161,6 +162,16 @@ candidate_value = Table(
     Column("candidate_key", ForeignKey(candidate.c.key), primary_key=True),
     Column("name", Text, primary_key=True),
     Column("value", Double, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# processing, or whatever a campaign calls it
+candidate_label = Table(
+    "candidate_label",
+    metadata,
+    Column("candidate_key", ForeignKey(candidate.c.key), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
     sqlite_with_rowid=False,
 )
 

@@ -1,6 +1,6 @@
 """``measured``: a laboratory as a simulator.
 
-Two ways, by the settings:
+Three ways, by the settings:
 
 without table   ask and tell. Designs that are evaluated and not yet measured are pending; the
                 campaign puts them on its work list and waits. What people then tell is kept in
@@ -9,13 +9,20 @@ table           replay. A table of designs that have been measured answers as a 
                 at once: a design is looked up by its id, or by its compositions and process
                 variables; what the table does not hold is infeasible, with the nearest row in
                 the reason.
+table and       a campaign that starts from what has been measured: the designs of the table are its
+otherwise =     seeds, whose values are known at once, and people are asked for all others
+"ask"           (``simulators.measured_known``).
+
+A property that another simulator gives too is ``confirms`` in the place of ``outputs``:
+``simulators.measured_again``.
 
 Settings, its table in the campaign file:
 
 outputs   property -> unit, as { hardness_GPa = "GPa" }; required
 limits    property -> [least, greatest] that are physically possible; those of quantities that are
           known by their name (a hardness is not negative) need not be given
-table     path of the table to replay
+table     path of the table to replay, or to start from
+otherwise "infeasible" (as if it were left out) or "ask": of designs that the table does not hold
 
 Uncertainties are standard uncertainties (one standard deviation; BIPM, Guide to the Expression of
 Uncertainty in Measurement, 2008).
@@ -29,17 +36,22 @@ import math
 import multiprocessing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loop.candidate import Candidate, Outcome
 from loop.errors import InvalidCampaignError, InvalidInputError, unknown_name
 from loop.laboratory import AWAITED, Measurement, Notebook
 from loop.space import DesignSpace
+from simulators.measured_known import KnownLaboratory, known_designs
 from simulators.measured_table import MeasuredRow, MeasuredTable
+
+if TYPE_CHECKING:
+    from simulators.measured_again import ConfirmingLaboratory, ConfirmingReplay
 
 NAME = "measured"
 VERSION = "2"  # raise it when the same results would give other outcomes
-KEYS = ("outputs", "limits", "table")
+KEYS = ("outputs", "limits", "table", "otherwise")
+OTHERWISE = ("infeasible", "ask")
 
 # Quantities that cannot be negative, by a word of the property's name.
 NOT_NEGATIVE = {
@@ -56,16 +68,20 @@ def create(
     settings: Mapping[str, Any],
     device: str = "cpu",  # noqa: ARG001  a laboratory has none
     folder: Path | None = None,
-) -> Laboratory | Replay:
+) -> Laboratory | Replay | KnownLaboratory | ConfirmingLaboratory | ConfirmingReplay:
     """The laboratory, or the replay, of a design space.
 
     ``folder``: where a relative path of a table starts; the current folder when not given.
     Raises InvalidCampaignError for settings that cannot be used, InvalidInputError for a table
     that cannot.
     """
+    if "confirms" in settings:
+        from simulators import measured_again  # made of what is here
+
+        return measured_again.create(space=space, settings=settings, folder=folder)
     for key in settings:
         if key not in KEYS:
-            raise InvalidCampaignError(f"{NAME}: " + unknown_name("key", key, KEYS))
+            raise InvalidCampaignError(f"{NAME}: " + unknown_name("key", key, (*KEYS, "confirms")))
     outputs = settings.get("outputs")
     if (
         not isinstance(outputs, Mapping)
@@ -76,19 +92,35 @@ def create(
             f"{NAME}: outputs is {outputs!r}; expected property = unit, such as "
             '{ hardness_GPa = "GPa" } ("1" where there is none)'
         )
-    limits = _limits(settings.get("limits", {}), outputs)
+    limits = read_limits(settings.get("limits", {}), outputs)
     place = settings.get("table")
+    otherwise = settings.get("otherwise", OTHERWISE[0])
+    if otherwise not in OTHERWISE:
+        raise InvalidCampaignError(
+            f"{NAME}: otherwise is {otherwise!r}; expected {' or '.join(map(repr, OTHERWISE))}"
+        )
+    if place is None and "otherwise" in settings:
+        raise InvalidCampaignError(
+            f"{NAME}: otherwise says what becomes of designs that a table does not hold; give the "
+            "table, or leave otherwise out: without a table people are asked for all designs"
+        )
+    asks = place is None or otherwise == "ask"
+    if asks and multiprocessing.current_process().daemon:  # as simulators.isolated starts them
+        raise InvalidCampaignError(
+            f"{NAME}: a laboratory that is asked looks results up in the ledger, which a "
+            f"process of its own cannot; take {NAME} out of simulators.timeout_s"
+        )
     if place is None:
-        if multiprocessing.current_process().daemon:  # as simulators.isolated starts them
-            raise InvalidCampaignError(
-                f"{NAME}: a laboratory that is asked looks results up in the ledger, which a "
-                f"process of its own cannot; take {NAME} out of simulators.timeout_s"
-            )
         return Laboratory(outputs, limits)
     if not isinstance(place, str):
         raise InvalidCampaignError(f"{NAME}: table is {place!r}; expected the path of a CSV file")
     path = (folder or Path()) / place
-    return Replay(outputs, MeasuredTable.read(path, space, tuple(outputs), limits), limits)
+    replay = Replay(outputs, MeasuredTable.read(path, space, tuple(outputs), limits), limits)
+    if otherwise != "ask":
+        return replay
+    version = _version([replay.version, otherwise])
+    people = Laboratory(outputs, limits)
+    return KnownLaboratory(replay, people, known_designs(path, space), version)
 
 
 def usual_limits(name: str, unit: str) -> tuple[float, float]:
@@ -101,7 +133,8 @@ def usual_limits(name: str, unit: str) -> tuple[float, float]:
     return -math.inf, math.inf
 
 
-def _limits(given: Any, outputs: Mapping[str, str]) -> dict[str, tuple[float, float]]:
+def read_limits(given: Any, outputs: Mapping[str, str]) -> dict[str, tuple[float, float]]:
+    """The limits as set, and the usual ones of other outputs; InvalidCampaignError as they come."""
     if not isinstance(given, Mapping):
         raise InvalidCampaignError(
             f"{NAME}: limits is {given!r}; expected property = [least, greatest]"

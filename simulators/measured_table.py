@@ -1,7 +1,7 @@
-"""A table of measured designs, looked up by id or by compositions and process variables.
+"""A table of measured designs, looked up by id or by compositions, process variables and labels.
 
-Columns: either id, or PHASE:ELEMENT and process variables; one for each property and, if known,
-PROPERTY_uncertainty; one row a design.
+Columns: either id, or PHASE:ELEMENT, process variables and labels; one for each property and, if
+known, PROPERTY_uncertainty; one row a design.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class MeasuredTable:
     """Rows of a table that can be found by a candidate.
 
     ``ids``: of the rows, or None where rows go by ``compositions`` (n, p, e), in the order of the
-    space, and ``process`` (n, v). ``content_hash``: SHA-256 of the file.
+    space, ``process`` (n, v) and ``labels``, the values of each row in the space's order.
+    ``content_hash``: SHA-256 of the file.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class MeasuredTable:
         ids: Sequence[str] | None,
         compositions: FloatArray,
         process: FloatArray,
+        labels: Sequence[tuple[str, ...]],
         content_hash: str,
     ) -> None:
         self.space = space
@@ -61,6 +63,7 @@ class MeasuredTable:
         self._by_id = None if ids is None else dict(zip(ids, self.rows, strict=True))
         self._x = compositions
         self._process = process
+        self._labels = np.array(labels, dtype=np.str_).reshape(len(labels), len(space.labels))
 
     @staticmethod
     def read(
@@ -90,17 +93,24 @@ class MeasuredTable:
             ids = [cells["id"] for _, cells in table.rows]
             _check_ids(path, ids, rows)
             return MeasuredTable(
-                space, rows, ids=ids, compositions=none, process=none, content_hash=content_hash
+                space,
+                rows,
+                ids=ids,
+                compositions=none,
+                process=none,
+                labels=[("",) * len(space.labels)] * len(rows),
+                content_hash=content_hash,
             )
         if space.image_shape is not None or not space.elements:
             raise InvalidInputError(
                 f"table {path} has no column 'id', and designs of this space have images, which "
                 "compositions do not tell apart; add the ids of the designs"
             )
-        for name in space.process:
+        kinds = [(name, "process variable") for name in space.process]
+        for name, kind in [*kinds, *((name, "label") for name in space.labels)]:
             if name not in table.header:
                 raise InvalidInputError(
-                    f"table {path} lacks the column {name!r}, a process variable of the space"
+                    f"table {path} lacks the column {name!r}, a {kind} of the space"
                 )
         x = read_compositions(path, space.phases, space.elements)
         values = [
@@ -108,11 +118,21 @@ class MeasuredTable:
             for line, cells in table.rows
         ]
         process = np.array(values, dtype=np.float64).reshape(len(rows), len(space.process))
+        labels = [
+            tuple(_label(cells[name], table.where(line, name)) for name in space.labels)
+            for line, cells in table.rows
+        ]
         found = MeasuredTable(
-            space, rows, ids=None, compositions=x, process=process, content_hash=content_hash
+            space,
+            rows,
+            ids=None,
+            compositions=x,
+            process=process,
+            labels=labels,
+            content_hash=content_hash,
         )
         for i in range(1, len(rows)):
-            same = found._same(x[i], process[i])[:i]
+            same = found._same(x[i], process[i], labels[i])[:i]
             if same.any():
                 raise InvalidInputError(
                     f"table {path}, lines {rows[int(np.argmax(same))].line} and {rows[i].line} are "
@@ -128,8 +148,8 @@ class MeasuredTable:
         if self._by_id is not None:
             row = self._by_id.get(candidate.id)
             return row, "" if row else f"id {candidate.id} is not among the {len(self.rows)} rows"
-        x, process = self._coordinates(candidate)
-        same = self._same(x, process)
+        x, process, labels = self._coordinates(candidate)
+        same = self._same(x, process, labels)
         if same.any():
             return self.rows[int(np.argmax(same))], ""
         apart = np.abs(self._x - x).max((1, 2))
@@ -138,16 +158,20 @@ class MeasuredTable:
         where = f"the nearest row, line {self.rows[nearest].line}, "
         if off > SAME_FRACTION:
             return None, f"not in the table: {where}is {off:.3g} away in atomic fraction"
-        mine = ", ".join(f"{k} = {v:g}" for k, v in zip(self.space.process, process, strict=True))
-        return None, f"not in the table: {where}has the composition, but not {mine}"
+        mine = [f"{k} = {v:g}" for k, v in zip(self.space.process, process, strict=True)]
+        mine += [f"{k} = {v}" for k, v in zip(self.space.labels, labels, strict=True)]
+        return None, f"not in the table: {where}has the composition, but not {', '.join(mine)}"
 
-    def _same(self, x: FloatArray, process: FloatArray) -> NDArray[np.bool_]:
-        """Which rows are the design with compositions x (p, e) and process variables (v,)."""
+    def _same(
+        self, x: FloatArray, process: FloatArray, labels: tuple[str, ...]
+    ) -> NDArray[np.bool_]:
+        """Which rows are the design of compositions x (p, e), process variables (v,) and labels."""
         alike: NDArray[np.bool_] = np.abs(self._x - x).max((1, 2)) <= SAME_FRACTION
         near = np.isclose(self._process, process, rtol=SAME_PROCESS, atol=1e-300)
-        return alike & near.all(1)
+        named = (self._labels == np.array(labels, dtype=np.str_)).all(1)
+        return alike & near.all(1) & named
 
-    def _coordinates(self, candidate: Candidate) -> tuple[FloatArray, FloatArray]:
+    def _coordinates(self, candidate: Candidate) -> tuple[FloatArray, FloatArray, tuple[str, ...]]:
         space = self.space
         given = candidate.phase_compositions
         if candidate.phases != space.phases or given is None:
@@ -168,7 +192,17 @@ class MeasuredTable:
         for name in space.process:
             if name not in candidate.process:
                 raise InvalidInputError(f"candidate has no process variable {name}")
-        return x, np.array([candidate.process[name] for name in space.process], dtype=np.float64)
+        for name in space.labels:
+            if name not in candidate.labels:
+                raise InvalidInputError(f"candidate has no label {name}")
+        process = np.array([candidate.process[name] for name in space.process], dtype=np.float64)
+        return x, process, tuple(candidate.labels[name] for name in space.labels)
+
+
+def _label(text: str, where: str) -> str:
+    if not text:
+        raise InvalidInputError(f"{where}: got nothing; expected the value of that label")
+    return text
 
 
 def _row(

@@ -1,7 +1,8 @@
 """Work lists for a laboratory, and the results that come back from it.
 
-work list   one row a design: id; the rounds that wait for it; PHASE:ELEMENT atomic fractions;
-            process variables; image, a PNG file of phase labels; and to be filled in, for each
+work list   one row a design: id; the rounds that wait for it; for alloys of one phase what to
+            weigh in, in percent by atoms and by weight; PHASE:ELEMENT atomic fractions; process
+            variables; labels; image, a PNG file of phase labels; and to be filled in, for each
             property ``PROPERTY [UNIT]`` and ``PROPERTY_uncertainty [UNIT]``
 results     either a work list with its blanks filled in, or one row a value with the columns id,
             property, value, unit and, if known, uncertainty
@@ -16,14 +17,19 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from loop.candidate import Candidate
 from loop.errors import InvalidInputError, unknown_name
+from loop.formula import mass_fractions
 from loop.laboratory import Measurement, Work
 from simulators.measured_files import Rows, csv_text, read_number, read_uncertainty
 
 RESULT_COLUMNS = ("id", "property", "value", "unit", "uncertainty")
 UNCERTAINTY = "_uncertainty"
-IGNORED = ("rounds", "image", "note")  # of a work list that comes back
+WEIGHED = ("at%", "wt%")
+IGNORED = ("rounds", "image", "note", *WEIGHED)  # of a work list that comes back
 SAME = 1e-6  # relative; spreadsheets write fewer digits than they were given
 _WITH_UNIT = re.compile(r"(.*?)\s*[\[(](.*)[\])]")
 _DEVIATION = re.compile(r"±|\+/-|\+-")
@@ -31,14 +37,34 @@ _DEVIATION = re.compile(r"±|\+/-|\+-")
 Located = tuple[str, Measurement]
 
 
-def recipe(candidate: Candidate) -> dict[str, float]:
-    """What has to be made, by column: PHASE:ELEMENT atomic fractions and process variables."""
-    found: dict[str, float] = {}
+def recipe(candidate: Candidate) -> dict[str, float | str]:
+    """What has to be made, by column: PHASE:ELEMENT atomic fractions, process variables, labels."""
+    found: dict[str, float | str] = {}
     if candidate.phase_compositions is not None:
         for phase, fractions in zip(candidate.phases, candidate.phase_compositions, strict=True):
             for element, value in zip(candidate.elements, fractions, strict=True):
                 found[f"{phase}:{element}"] = float(value)
-    return {**found, **dict(sorted(candidate.process.items()))}
+    found.update(sorted(candidate.process.items()))
+    found.update(sorted(candidate.labels.items()))
+    return found
+
+
+def weighed(candidate: Candidate) -> tuple[str, str]:
+    """Percent by atoms and by weight of an alloy in words, largest first: ``Ni 79.40  Al 20.60``.
+
+    Empty for a design that has an image, several phases or no composition.
+    """
+    x = candidate.phase_compositions
+    if x is None or len(x) != 1 or candidate.microstructure is not None:
+        return "", ""
+    names = [name for name, amount in zip(candidate.elements, x[0], strict=True) if amount > 0]
+    atoms = x[0][x[0] > 0]
+
+    def words(fractions: NDArray[np.float64]) -> str:
+        order = np.argsort(-fractions, kind="stable")
+        return "  ".join(f"{names[i]} {100 * fractions[i]:.2f}" for i in order)
+
+    return words(atoms), words(mass_fractions(atoms, names))
 
 
 def image_file(candidate: Candidate) -> str:
@@ -60,11 +86,15 @@ def work_text(work: Sequence[Work], image: Callable[[Candidate], str] = image_fi
         for name, unit in units.items()
         for more in ("", UNCERTAINTY)
     ]
-    rows: list[list[str]] = [["id", "rounds", *columns, *["image"] * pictured, *results]]
-    for w in work:
+    shares = [weighed(w.candidate) for w in work]
+    alloys = all(text for pair in shares for text in pair)
+    first = ["id", "rounds", *(WEIGHED if alloys else ())]
+    rows: list[list[str]] = [[*first, *columns, *["image"] * pictured, *results]]
+    for w, pair in zip(work, shares, strict=True):
         made = recipes[w.candidate.id]
         row = [w.candidate.id, "; ".join(f"{arm} {round_}" for arm, round_ in w.rounds)]
-        row += [repr(made[column]) if column in made else "" for column in columns]
+        row += pair if alloys else ()
+        row += [_cell(made.get(column, "")) for column in columns]
         if pictured:
             row.append(image(w.candidate) if w.candidate.microstructure is not None else "")
         for name in units:
@@ -73,6 +103,10 @@ def work_text(work: Sequence[Work], image: Callable[[Candidate], str] = image_fi
             row.append("" if m is None or m.uncertainty is None else repr(m.uncertainty))
         rows.append(row)
     return csv_text(rows)
+
+
+def _cell(value: float | str) -> str:
+    return value if isinstance(value, str) else repr(value)
 
 
 def read_results(table: Rows, work: Sequence[Work]) -> list[Located]:
@@ -224,15 +258,20 @@ def _column(table: Rows, column: str, units: Mapping[str, str], made: set[str]) 
 
 
 def _check_recipe(
-    table: Rows, line: int, cells: Mapping[str, str], made: Mapping[str, float]
+    table: Rows, line: int, cells: Mapping[str, str], made: Mapping[str, float | str]
 ) -> None:
     """Refuse a row whose design is not the id's: a table was sorted in part, or edited."""
     for column, wanted in made.items():
         if not cells.get(column):
             continue
         place = table.where(line, column)
-        if not math.isclose(read_number(cells[column], place), wanted, rel_tol=SAME, abs_tol=SAME):
+        if isinstance(wanted, str):
+            same, shown = cells[column] == wanted, wanted
+        else:
+            given = read_number(cells[column], place)
+            same, shown = math.isclose(given, wanted, rel_tol=SAME, abs_tol=SAME), f"{wanted:g}"
+        if not same:
             raise InvalidInputError(
-                f"{place}: {cells[column]}, but the design {cells['id']} has {wanted:g}; was the "
+                f"{place}: {cells[column]}, but the design {cells['id']} has {shown}; was the "
                 "table sorted in part? Results count for the design of the work list"
             )

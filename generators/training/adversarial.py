@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from generators.networks.gan import Critic, DesignGenerator
 from generators.training.checkpoint import torch_generator
-from generators.training.flow_matching import draw_masks
+from generators.training.flow_matching import shown_masks
 from generators.training.loop import Schedule, train
 from generators.training.losses import discriminator_loss, generator_loss
 from generators.training.resume import (
@@ -225,13 +225,15 @@ class Designs(NamedTuple):
 @dataclass(frozen=True)
 class GANRows:
     """``scored`` designs with standardised ``conditions`` (n, k), NaN unknown, and how often each
-    is drawn, ``weights`` (n,); ``plain``: library designs, shown without conditions.
+    is drawn, ``weights`` (n,); ``plain``: library designs, shown without conditions. ``widths``:
+    columns of each condition, see ``draw_masks``; none: one of each.
     """
 
     scored: Designs
     conditions: FloatArray
     weights: FloatArray
     plain: Designs
+    widths: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -270,8 +272,8 @@ def train_gan(network: DesignGenerator, critic: Critic, rows: GANRows, run: GANR
         while True:
             index = torch.multinomial(weights, n, replacement=True, generator=draws)
             other = torch.randint(max(1, plain), (without,), generator=draws)
-            mask = draw_masks(n, asked, draws) & known[index]
-            none = torch.zeros(without, len(asked))
+            mask = shown_masks(asked, known[index], draws, rows.widths)
+            none = torch.zeros(without, conditions.shape[1])
             order = torch.randperm(size, generator=draws)  # every step of the critic sees both
             whole = (
                 torch.cat([rows.scored.labels[index], rows.plain.labels[other]]),

@@ -18,6 +18,7 @@ from generators.dynamics.gaussian import GaussianVelocity
 from generators.morphology import SketchSettings
 from generators.networks.joint import JointNetwork
 from generators.networks.mlp import VectorFlow
+from generators.networks.regressor import RegressorSettings
 from generators.training.checkpoint import torch_generator
 from generators.training.loop import Schedule, train
 from generators.training.pictures import Pictures
@@ -27,6 +28,7 @@ from generators.vae import VAESettings
 from loop.protocols import Progress
 
 FloatArray = NDArray[np.float64]
+GUIDES = ("classifier-free", "regressor")
 HEAD_TIME_MEAN = 0.8  # later than the middle: that is where properties get exact
 
 
@@ -38,13 +40,16 @@ class FlowSettings:
     the images, "latent" of an autoencoder or "pixel". ``vector_shift`` k: compositions and process
     have k times the image's ratio of signal to noise amplitude, as if their time were
     k t/(1 + (k - 1) t); above 1 they are decided before the image. ``attend``: the network also
-    looks at a token of each property (cross-attention).
+    looks at a token of each property (cross-attention). ``guide``: what leads samples of the joint
+    state to a request, the network's own conditions or a ``regressor`` of noised states, which is
+    then trained with it.
     """
 
     network: str = field(default="dit", metadata={"choices": ("dit", "unet")})
     space: str = field(default="latent", metadata={"choices": ("latent", "pixel")})
     vector_shift: float = 1.0
     attend: bool = False
+    guide: str = field(default=GUIDES[0], metadata={"choices": GUIDES})
     width: int = 96
     depth: int = 3
     heads: int = 4
@@ -58,7 +63,7 @@ class FlowSettings:
     vector_weight: float = 1.0  # loss weight of compositions against the image latent
     focus: float = 0.5  # share of draws that follow the rank toward the targets
     focus_rank: int = 200
-    sample_steps: int = 6
+    sample_steps: int = 6  # of Heun's; twice as many where nothing is asked
     image_rows: int = 3000  # rows whose images train the transformer; all rows train the head
     plain_rows: int = 3000  # library designs that are shown without conditions
     head_width: int = 128
@@ -69,6 +74,7 @@ class FlowSettings:
     head_retrain_steps: int = 350
     head_sample_steps: int = 20
     sketch: SketchSettings = field(default_factory=SketchSettings)
+    regressor: RegressorSettings = field(default_factory=RegressorSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     vae: VAESettings = field(default_factory=VAESettings)
 
@@ -86,15 +92,31 @@ def dimension_weights(network: JointNetwork, vector_weight: float) -> Tensor:
     return weights
 
 
-def draw_masks(n: int, asked: Tensor, generator: torch.Generator) -> Tensor:
+def draw_masks(
+    n: int, asked: Tensor, generator: torch.Generator, widths: Sequence[int] = ()
+) -> Tensor:
     """(n, k) which conditions a row shows: half as the campaign asks, half a random subset.
 
     None is empty, unless nothing is asked: rows without conditions are the library's.
+    ``widths`` (k,): columns of each condition, shown or not together; the mask has them all.
     """
     k = len(asked)
     subset = torch.rand(n, k, generator=generator) < torch.rand(n, 1, generator=generator)
     as_asked = torch.rand(n, 1, generator=generator) < 0.5
-    return torch.where(as_asked | ~subset.any(1, keepdim=True), asked, subset)
+    mask = torch.where(as_asked | ~subset.any(1, keepdim=True), asked, subset)
+    return mask.repeat_interleave(torch.tensor(widths), dim=1) if len(widths) else mask
+
+
+def shown_masks(
+    asked: Tensor, known: Tensor, generator: torch.Generator, widths: Sequence[int] = ()
+) -> Tensor:
+    """(n, c) ``draw_masks`` for rows of which some conditions are ``known`` (n, c).
+
+    A row that lacks all that it was to show shows what it has: without conditions, scored rows
+    would draw the unconditional model to where designs were looked for.
+    """
+    mask = draw_masks(len(known), asked, generator, widths) & known
+    return torch.where(mask.any(1, keepdim=True), mask, known) if bool(asked.any()) else mask
 
 
 @dataclass(frozen=True)
@@ -104,12 +126,14 @@ class Rows:
     ``states`` (n, d) with standardised ``conditions`` (n, k), NaN unknown, are drawn with
     ``weights`` (n,), and shown with some of their conditions. ``plain`` (m, d) are library designs,
     shown without: the unconditional model is that of the library, whatever the targets are.
+    ``widths``: columns of each condition, see ``draw_masks``; none: one of each.
     """
 
     states: Tensor
     conditions: FloatArray
     weights: FloatArray
     plain: Tensor
+    widths: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -138,18 +162,21 @@ class Draws:
         self.known = torch.from_numpy(np.isfinite(rows.conditions))
         self.values = torch.from_numpy(np.nan_to_num(rows.conditions)).float()
         self.weights = torch.from_numpy(rows.weights / rows.weights.sum())
-        self.asked = torch.tensor(list(run.asked))
+        self.asked, self.widths = torch.tensor(list(run.asked)), rows.widths
         self.batch = batch
         self.plain = round(run.settings.dropout * batch) if len(rows.plain) else 0
         self.plain_rows = len(rows.plain)
+        some = self.known.any(1)
+        if self.plain and bool(some.any()):  # what has no conditions would be one of the library's
+            self.weights = torch.where(some, self.weights, 0.0)
 
     def __call__(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Conditioned rows, plain rows, values (b, k), masks (b, k)."""
         n, g = self.batch - self.plain, self.generator
         rows = torch.multinomial(self.weights, n, replacement=True, generator=g)
         plain = torch.randint(max(1, self.plain_rows), (self.plain,), generator=g)
-        mask = draw_masks(n, self.asked, g) & self.known[rows]
-        none = torch.zeros(self.plain, len(self.asked))
+        mask = shown_masks(self.asked, self.known[rows], g, self.widths)
+        none = torch.zeros(self.plain, self.values.shape[1])
         return rows, plain, torch.cat([self.values[rows], none]), torch.cat([mask, none.bool()])
 
 

@@ -18,7 +18,7 @@ from generators.dynamics.elbo import Bound, Variational, elbo
 from generators.dynamics.samplers import standard_normal
 from generators.networks.vector_vae import VectorVAE
 from generators.training.checkpoint import torch_generator
-from generators.training.flow_matching import Rows, draw_masks
+from generators.training.flow_matching import Rows, shown_masks
 from generators.training.loop import Schedule, train
 from generators.training.losses import active_units, free_bits, warm_up
 from generators.training.pictures import Pictures
@@ -67,7 +67,8 @@ class VAERun:
     """``asked`` (k,): the properties with targets; ``fresh``: not trained before.
 
     ``keep``: where the state is kept from which a killed training goes on; None: nowhere.
-    ``pictures``: samples that are drawn along the way.
+    ``pictures``: samples that are drawn along the way. ``jitter`` (d,): standard deviations of
+    noise on the states, anew in each batch; None: none.
     """
 
     asked: Sequence[bool]
@@ -78,6 +79,7 @@ class VAERun:
     progress: Progress
     keep: TrainingState | None = None
     pictures: Pictures | None = None
+    jitter: Tensor | None = None
 
 
 class BoundLoss:
@@ -130,9 +132,11 @@ def train_vae(network: VectorVAE, rows: Rows, run: VAERun) -> float:
         while True:
             index = torch.multinomial(weights, n, replacement=True, generator=draws)
             other = torch.randint(max(1, len(rows.plain)), (plain,), generator=draws)
-            mask = draw_masks(n, asked, draws) & known[index]
-            none = torch.zeros(plain, len(asked))
+            mask = shown_masks(asked, known[index], draws, rows.widths)
+            none = torch.zeros(plain, conditions.shape[1])
             data = torch.cat([rows.states[index], rows.plain[other]])
+            if run.jitter is not None:
+                data = data + run.jitter * torch.randn(data.shape, generator=draws)
             values = torch.cat([conditions[index], none])
             yield tuple(x.to(run.device) for x in (data, values, torch.cat([mask, none.bool()])))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +15,13 @@ from loop.protocols import Generator
 from tests import libraries
 
 KINDS = list(libraries.SPACES)
-NAMES = ["diffusion", "gan", "genetic", "joint-flow", "library", "mutation", "random-field", "vae"]
+NAMES = [
+    *("bayesian", "diffusion", "gan", "genetic"),
+    *("joint-flow", "library", "mutation", "random-field", "vae"),
+]
 # An autoencoder that has seen enough to tell two phases apart; the rest is hardly trained.
-SETTINGS = {
+SETTINGS: dict[str, dict[str, Any]] = {
+    "bayesian": {"batch": 4, "batches": 1},
     "diffusion": {"vae": {"steps": 60}},
     "joint-flow": {"vae": {"steps": 60}},
     "vae": {"vae": {"steps": 60}},
@@ -60,12 +65,14 @@ def ids(generator: Generator, kind: str, seed: int = 3, guidance: float = 1.0) -
     return [c.id for c in generator.propose(12, targets, guidance=guidance, rng=rng)]
 
 
-IMAGES_ONLY = {"random-field"}  # refuses a space without images
+# Those that refuse other spaces: ones without images, ones that are more than a composition.
+IMAGES_ONLY, COMPOSITIONS_ONLY = {"random-field"}, {"bayesian"}
 PAIRS = [
     (kind, name)
     for kind in KINDS
     for name in NAMES
     if name not in IMAGES_ONLY or libraries.SPACES[kind].image_shape
+    if name not in COMPOSITIONS_ONLY or kind == "compositions"
 ]
 pytestmark = pytest.mark.parametrize(("kind", "name"), PAIRS)
 

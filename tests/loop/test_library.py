@@ -198,6 +198,33 @@ def test_every_position_can_be_drawn(tmp_path: Path) -> None:
     assert len(np.unique(crops.reshape(300, -1), axis=0)) == 2 * 3
 
 
+def test_even_crops_come_from_every_position_equally_often(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    for name, width in (("a", 18), ("b", 17), ("c", 19)):
+        image = rng.integers(0, 2, (17, width), dtype=np.uint8)
+        _image(tmp_path / "labels" / f"{name}.png", image)
+    library = _write(tmp_path, data=IMAGES + "augment = false\n" + TABLE)
+    positions = sum((17 - 15) * (image.shape[1] - 15) for image in library.images("train"))
+    crops = library.patches(100 * positions, rng=rng, even=True)
+    _, counts = np.unique(crops.reshape(len(crops), -1), axis=0, return_counts=True)
+    assert len(counts) == positions
+    # Independent ones scatter by 10; the recurrence's discrepancy is of the order log(n)/n.
+    assert np.abs(counts - 100).max() <= 10
+    first, second = (library.patches(64, rng=np.random.default_rng(s), even=True) for s in (1, 2))
+    assert not np.array_equal(first, second)
+
+
+def test_means_over_even_crops_scatter_less(superalloy: Library) -> None:
+    rng = np.random.default_rng(2)
+    scatter = {}
+    for even in (False, True):
+        means = [superalloy.patches(400, rng=rng, even=even).mean() for _ in range(20)]
+        scatter[even] = np.std(means, ddof=1)
+    # The ratio of variances is 6 or more; by the F distribution with 19 and 19 degrees of freedom
+    # it is then found above 2 with a probability of 0.99.
+    assert scatter[True] ** 2 < scatter[False] ** 2 / 2
+
+
 def test_same_generator_state_same_draws(folder: Path) -> None:
     library = _write(folder)
     first = [d.id for d in library.draw(20, rng=np.random.default_rng(7))]
