@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flows.proposal import TOGETHER, Proposal, Wish, draw_wishes
+from generators.asked import Asked
 from generators.distil import distil
 from generators.familiarity import Conditions
 from generators.flow import JointFlow
@@ -135,6 +136,7 @@ def propose(
     n: int,
     wishes: Sequence[Wish] = (),
     *,
+    labels: Mapping[str, str] | None = None,
     guidance: float = GUIDANCE,
     guide: Guide | None = None,
     student: bool = False,
@@ -144,7 +146,8 @@ def propose(
 ) -> Proposal:
     """n designs for the wishes, or the campaign's targets, from its trained generator.
 
-    ``guide``: what leads to them, see ``guided``; None: what the campaign's settings say.
+    ``labels``: those that all designs are to have. ``guide``: what leads to the wishes, see
+    ``guided``; None: what the campaign's settings say.
     ``student``: by the few-step student of that generator, with ``steps`` where there are several.
     ``score``: have the simulators evaluate them. ``seed``: another one, other designs.
     Raises InvalidInputError for a number out of range, a student that is not there and a guide
@@ -172,7 +175,7 @@ def propose(
     rng = stage_rng(session.campaign.seed, "propose", seed, "designs")
     targets = session.campaign.targets
     requests = draw_wishes(n, wishes, targets, session.properties, generator.near, rng)
-    designs = asked.generate(requests, guidance=guidance, rng=rng)
+    designs = asked.generate(_labelled(asked, requests, labels), guidance=guidance, rng=rng)
     designs = within_constraints(session.campaign.space, designs)
     return Proposal(
         properties=session.properties,
@@ -183,6 +186,20 @@ def propose(
         warnings=tuple(warnings_for(session, requests)),
         about=about,
     )
+
+
+def _labelled(
+    generator: Answering, requests: FloatArray, labels: Mapping[str, str] | None
+) -> FloatArray:
+    """Requests (n, k) that ask for labels as well: (n, k + l)."""
+    if not labels:
+        return requests
+    if not isinstance(generator, Asked):
+        raise InvalidInputError(
+            f"{generator.name} cannot be asked for labels ({', '.join(labels)}); leave them "
+            "out, or use joint-flow"
+        )
+    return generator.with_labels(requests, labels)
 
 
 def known_values(session: Session) -> FloatArray:

@@ -47,6 +47,9 @@ class ProposeIn(BaseModel):
         description="Property -> value, or [low, high]; without any: the campaign's targets",
         examples=[{"youngs_modulus_GPa": 190, "density_g_per_cm3": [8.05, 8.2]}],
     )
+    labels: dict[str, str] = Field(
+        default_factory=dict, description="Label -> value that all designs are to have"
+    )
     guidance: float = Field(default=2.0, ge=0, le=15, description="0 ignores what is asked")
     guide: Literal["classifier-free", "regressor", "surrogate", "simulator"] | None = Field(
         default=None, description="What leads designs to the request, if not what the campaign says"
@@ -133,6 +136,7 @@ def _answer(ledger: Ledger, name: str, asked: ProposeIn) -> ProposedInfo:
                 session,
                 asked.n,
                 wishes,
+                labels=asked.labels,
                 guidance=asked.guidance,
                 guide=asked.guide,
                 student=asked.student,

@@ -65,8 +65,8 @@ def propose(
         list[str] | None,
         typer.Option(
             "--set",
-            metavar="PROPERTY=X|LOW..HIGH",
-            help="What a property shall be; repeatable. Otherwise the campaign's targets.",
+            metavar="PROPERTY=X|LOW..HIGH|LABEL=VALUE",
+            help="What a property or label shall be; repeatable. Otherwise the campaign's targets.",
         ),
     ] = None,
     guidance: Annotated[
@@ -110,10 +110,14 @@ def propose(
     from flows.propose import propose as propose_designs
 
     with trained_session(campaign, ledger) as session:
+        known = session.campaign.space.labels
+        labels = {name: text for name, text in asked.items() if name in known}
+        others = {name: text for name, text in asked.items() if name not in known}
         found = propose_designs(
             session,
             n,
-            read_wishes(asked, session.properties),
+            read_wishes(others, session.properties),
+            labels=labels,
             guidance=guidance,
             guide=None if guide is None else guide.value,
             student=student,

@@ -222,3 +222,25 @@ def test_words_for_people(tmp_path: Path) -> None:
     assert process_text(odd) == [("Processing", r"$\frac{$ <b>")]
     candidate_figure(odd, None, tmp_path / "odd.png", targets=Targets(()))
     assert (tmp_path / "odd.png").stat().st_size > 0
+
+
+def test_a_label_is_asked_of_the_trained_generator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = write_alloys(tmp_path / "alloys", rounds=1, table=True)
+    for name in ("compositions.csv", "measured.csv"):
+        header, *rows = (place / name).read_text().splitlines()
+        lines = [f"{row},{('CAST', 'ANNEAL')[i % 2]}" for i, row in enumerate(rows)]
+        (place / name).write_text("\n".join([f"{header},processing", *lines]) + "\n")
+    text = (place / "campaign.toml").read_text()
+    text = text.replace("\n[compositions]", LABELS + "\n[compositions]")
+    text = text.replace('name = "library"', 'name = "joint-flow"')
+    (place / "campaign.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    spinodal("run", "alloys", "--plain")
+    for wanted in ("CAST", "ANNEAL"):
+        found = document("propose", "alloys", "-n", "4", "--set", f"processing={wanted}")
+        assert [design["processing"] for design in found["designs"]] == [wanted] * 4
+    asked = ("propose", "alloys", "--set", "processing=ANNEAL", "--set", "hardness_GPa=1.5")
+    assert document(*asked)["designs"][0]["requested_hardness_GPa"] == 1.5
+    assert "did you mean 'CAST'" in refused("propose", "alloys", "--set", "processing=CASTS")
