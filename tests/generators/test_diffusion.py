@@ -89,7 +89,9 @@ def test_its_velocity_is_that_of_the_gaussian_of_its_data(prediction: str, proce
     """In float32, through the level and scale of the process."""
     model = gaussian(prediction=prediction, process=process)
     assert model.linear is not None
-    x = torch.randn(5, 5, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(
+        5, model.trained_network().state_size, generator=torch.Generator().manual_seed(0)
+    )
     for time in (0.0, 0.3, 1.0):
         t = torch.full((5,), time)
         with torch.no_grad():
@@ -103,15 +105,20 @@ def test_its_samples_have_the_mean_and_covariance_of_the_data() -> None:
     linear = model.linear
     assert linear is not None
     n = 3000
-    noise = torch.randn(n, 5, generator=torch.Generator().manual_seed(1))
+    noise = torch.randn(
+        n, model.trained_network().state_size, generator=torch.Generator().manual_seed(1)
+    )
     with torch.no_grad():
         found = model.sample(noise, free(model, n), 1.0).double()
     covariance = (linear.axes * linear.variance) @ linear.axes.T
     spread = covariance.diagonal().sqrt().double()
     mean = linear.mean.double()
-    assert bool(((found.mean(0) - mean).abs() < 4.5 * spread / n**0.5).all())
+    moved = spread > 0.1  # the presence of an element that all have is a constant
+    assert bool(((found.mean(0) - mean).abs() < 4.5 * spread / n**0.5)[moved].all())
     error = (torch.cov(found.T) - covariance).abs() / spread[:, None] / spread
-    assert float(error.max()) < 4.5 * (2 / n) ** 0.5
+    assert float(error[moved][:, moved].max()) < 4.5 * (2 / n) ** 0.5
+    # Its 1e-2 is the least deviation that is taken for granted, less than 20 steps resolve.
+    assert bool(((found.mean(0) - mean).abs() < spread)[~moved].all())
 
 
 def test_its_likelihood_is_the_density_of_the_gaussian() -> None:
@@ -121,7 +128,9 @@ def test_its_likelihood_is_the_density_of_the_gaussian() -> None:
     assert linear is not None
     states = (
         linear.mean
-        + torch.randn(6, 5, generator=torch.Generator().manual_seed(2))
+        + torch.randn(
+            6, model.trained_network().state_size, generator=torch.Generator().manual_seed(2)
+        )
         @ (linear.axes * linear.variance.sqrt()).T
     )
     found = flow_log_likelihood(model.velocity(free(model, 6), 1.0), states, tolerance=1e-6)
