@@ -52,7 +52,7 @@ def filled(*cells: tuple[int, str, str]) -> str:
 def test_the_work_list_says_what_to_make_and_what_to_measure() -> None:
     rows = rows_of(work_text(WORK))
     assert list(rows[0]) == [
-        "id", "rounds", "alloy:Ag", "alloy:Cu", "alloy:Ni", "temperature_K",
+        "id", "rounds", "at%", "wt%", "alloy:Ag", "alloy:Cu", "alloy:Ni", "temperature_K",
         HARDNESS, DEVIATION, "strain", "strain_uncertainty",
     ]  # fmt: skip
     for row, candidate in zip(rows, (A, B, C), strict=True):
@@ -61,6 +61,10 @@ def test_the_work_list_says_what_to_make_and_what_to_measure() -> None:
         assert candidate.phase_compositions is not None
         made = [float(row[f"alloy:{e}"]) for e in candidate.elements]
         assert made == candidate.phase_compositions[0].tolist()
+        weighed = dict(part.split() for part in row["at%"].split("  "))
+        assert sum(map(float, weighed.values())) == pytest.approx(100, abs=0.02)
+        for element, share in zip(candidate.elements, made, strict=True):
+            assert float(weighed.get(element, 0)) == pytest.approx(100 * share, abs=0.005 + 1e-9)
         assert float(row["temperature_K"]) == candidate.process["temperature_K"]
         assert row[HARDNESS] == row["strain"] == ""
 
