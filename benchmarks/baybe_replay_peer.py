@@ -17,7 +17,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import warnings
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any
@@ -68,7 +67,6 @@ def main() -> None:
     # The peer prints as it works: what it writes must not mix with the answers.
     with os.fdopen(os.dup(1), "w", buffering=1) as pipe:
         os.dup2(2, 1)
-        warnings.simplefilter("ignore")
         import_module("torch").set_num_threads(1)
         packages = ("baybe", "botorch", "torch")
         print(json.dumps({name: version(name) for name in packages}), file=pipe)

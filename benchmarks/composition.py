@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -37,6 +36,7 @@ from benchmarks.composition_methods import (
     timed,
     whole,
 )
+from benchmarks.peers import quieten_peers
 from benchmarks.report import write
 from loop.formula import SYMBOLS
 from loop.polytope import CompositionSet
@@ -57,7 +57,7 @@ def arms(baybe: Baybe | None, peers: bool) -> dict[str, Callable[..., dict[str, 
     if peers:
         found["botorch"] = lambda x, y, seed: timed(partial(botorch, x, y, seed))
         if baybe is not None:
-            found["baybe"] = baybe.ask
+            found["baybe"] = baybe.batch
     return found
 
 
@@ -202,17 +202,6 @@ def feasible_draws(n: int) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def quieten_peers() -> None:
-    """No warnings of BoTorch (data not standardised, an optimiser that starts again) and of the
-    linear algebra under it (jitter on the diagonal): both go on from there by themselves.
-    """
-    from botorch.exceptions.warnings import BotorchWarning
-    from linear_operator.utils.warnings import NumericalWarning
-
-    for category in (BotorchWarning, NumericalWarning):
-        warnings.simplefilter("ignore", category)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.peers import PeerProcess
 from loop.batches import propose_batch
 from loop.formula import SYMBOLS
 from loop.polytope import CompositionSet
@@ -26,41 +25,15 @@ OPTIMISER = {"num_restarts": 10, "raw_samples": 512, "sequential": True}
 REFEREE_SAMPLES = 2048
 
 
-class Baybe:
+class Baybe(PeerProcess):
     """The peer process of ``baybe_peer``."""
 
     def __init__(self, python: Path) -> None:
-        script = Path(__file__).parent / "baybe_peer.py"
-        self.process = subprocess.Popen(
-            [str(python), str(script)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        self.versions = self._read()
+        super().__init__(python, "baybe_peer.py")
 
-    def _read(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError("the process of BayBE ended; run benchmarks/baybe_peer.py by hand")
-        found: dict[str, Any] = json.loads(line)
-        return found
-
-    def ask(self, x: FloatArray, y: FloatArray, seed: int) -> dict[str, Any]:
+    def batch(self, x: FloatArray, y: FloatArray, seed: int) -> dict[str, Any]:
         """q compositions with their seconds, or {"error": …}."""
-        assert self.process.stdin is not None
-        request = {"x": x.tolist(), "y": y[:, 0].tolist(), "q": Q, "seed": seed}
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        return self._read()
-
-    def close(self) -> None:
-        """End the process."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait(timeout=60)
+        return self.ask({"x": x.tolist(), "y": y[:, 0].tolist(), "q": Q, "seed": seed})
 
 
 def landscape(e: int, seed: int) -> tuple[Callable[[FloatArray], FloatArray], FloatArray]:

@@ -196,7 +196,7 @@ def _plain(x: FloatArray, y: FloatArray, noise: FloatArray, test: FloatArray, se
     return p.mean, p.std
 
 
-def linear_truncated(data: Data, seed: int) -> Moments:  # noqa: ARG001
+def linear_truncated(data: Data, _seed: int) -> Moments:
     from botorch.models import SingleTaskMultiFidelityGP
     from botorch.models.transforms import Standardize
 
@@ -211,7 +211,7 @@ def linear_truncated(data: Data, seed: int) -> Moments:  # noqa: ARG001
     return _fitted(model, np.column_stack([data.test, np.ones(len(data.test))]))
 
 
-def coregionalised(data: Data, seed: int) -> Moments:  # noqa: ARG001
+def coregionalised(data: Data, _seed: int) -> Moments:
     from botorch.models import MultiTaskGP
 
     x = torch.from_numpy(np.column_stack([data.x, data.top.astype(np.float64)]))

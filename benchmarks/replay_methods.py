@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.peers import PeerProcess, quieten_peers
 from benchmarks.replay_tables import Table
 from generators.genetic import Genetic
 from loop.candidate import Outcome, Record
@@ -78,7 +76,7 @@ class BoTorch:
 
     As its documentation has it: inputs to the unit cube of the table, standardised outputs,
     hyperparameters by ``fit_gpytorch_mll``, ``optimize_acqf_discrete``. ``steps``: of L-BFGS-B at
-    most; without a limit it takes some 800 on these tables, for nothing but time.
+    most; without a limit one fit took some 800 evaluations. Whether picks differ was not tried.
     """
 
     def __init__(self, table: Table, inputs: FloatArray, steps: int = 200) -> None:
@@ -99,7 +97,7 @@ class BoTorch:
         torch.manual_seed(seed)
         bounds = torch.stack([x.amin(0), x.amax(0)])
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            quieten_peers()
             model = SingleTaskGP(
                 x[list(measured)],
                 y,
@@ -122,57 +120,24 @@ class BoTorch:
         return picked
 
 
-class BayBE:
+class BayBE(PeerProcess):
     """The peer process of ``baybe_replay_peer`` on a table."""
 
     def __init__(self, python: Path, table: Table, inputs: FloatArray, kind: str) -> None:
         """``kind``: of the inputs, "composition" or "descriptors"."""
-        script = Path(__file__).parent / "baybe_replay_peer.py"
+        super().__init__(python, "baybe_replay_peer.py")
         self.table = table
-        self.process = subprocess.Popen(
-            [str(python), str(script)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        self.versions = self._read()
-        self._ask({"table": inputs.tolist(), "inputs": kind})
+        self._answer({"table": inputs.tolist(), "inputs": kind})
 
     def __call__(self, measured: Sequence[int], q: int, seed: int) -> list[int]:
         rows = [int(i) for i in measured]
         values = self.table.y[rows].tolist()
-        picked: list[int] = self._ask({"rows": rows, "y": values, "q": q, "seed": seed})["picked"]
+        request = {"rows": rows, "y": values, "q": q, "seed": seed}
+        picked: list[int] = self._answer(request)["picked"]
         return picked
 
-    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        found = self._read()
+    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        found = self.ask(request)
         if "error" in found:
             raise RuntimeError(f"BayBE: {found['error']}")
         return found
-
-    def _read(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError("BayBE's process ended; run benchmarks/baybe_replay_peer.py by hand")
-        found: dict[str, Any] = json.loads(line)
-        return found
-
-    def cpu_s(self) -> float:
-        """Processor seconds of the process so far; 0 where the system does not tell."""
-        try:
-            fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            return 0.0
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def close(self) -> None:
-        """End the process."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.terminate()  # it has answered all, and an interpreter can be slow to end
-        self.process.wait()

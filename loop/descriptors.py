@@ -38,7 +38,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
-from typing import Literal
+from typing import Literal, SupportsFloat
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -91,8 +91,8 @@ def _element(symbol: str) -> dict[str, float]:
     check_symbol(symbol, "descriptors")
     element = Element(symbol)
 
-    def number(value: object) -> float:
-        return math.nan if value is None else float(value)  # type: ignore[arg-type]
+    def number(value: SupportsFloat | None) -> float:
+        return math.nan if value is None else float(value)
 
     with warnings.catch_warnings():  # pymatgen warns of every gap; a gap is a nan here
         warnings.simplefilter("ignore")
