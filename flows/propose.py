@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from flows.conditions import Condition, with_conditions
 from flows.proposal import TOGETHER, Proposal, Wish, draw_wishes
 from generators.asked import Asked
 from generators.distil import distil
@@ -137,6 +138,7 @@ def propose(
     wishes: Sequence[Wish] = (),
     *,
     labels: Mapping[str, str] | None = None,
+    also: Sequence[Condition] = (),
     guidance: float = GUIDANCE,
     guide: Guide | None = None,
     student: bool = False,
@@ -146,7 +148,8 @@ def propose(
 ) -> Proposal:
     """n designs for the wishes, or the campaign's targets, from its trained generator.
 
-    ``labels``: those that all designs are to have. ``guide``: what leads to the wishes, see
+    ``labels``: those that all designs are to have. ``also``: further conditions, each with a weight
+    of its own, below 0 to lead away from it. ``guide``: what leads to the wishes, see
     ``guided``; None: what the campaign's settings say.
     ``student``: by the few-step student of that generator, with ``steps`` where there are several.
     ``score``: have the simulators evaluate them. ``seed``: another one, other designs.
@@ -172,6 +175,11 @@ def propose(
     if guide is not None:
         asked = guided(session, asked, guide)
         about["guide"] = guide
+    further: list[FloatArray] = []
+    if also:
+        led = asked = with_conditions(asked, also)
+        further = [one.request[: len(session.properties)] for one in led.also]
+        about["also"] = [{"condition": one.name, "weight": one.weight} for one in also]
     rng = stage_rng(session.campaign.seed, "propose", seed, "designs")
     targets = session.campaign.targets
     requests = draw_wishes(n, wishes, targets, session.properties, generator.near, rng)
@@ -183,7 +191,7 @@ def propose(
         designs=tuple(designs),
         requests=requests,
         outcomes=tuple(evaluate(session.simulators, designs)) if score else None,
-        warnings=tuple(warnings_for(session, requests)),
+        warnings=tuple(warnings_for(session, np.vstack([requests, *further]))),
         about=about,
     )
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -48,23 +47,15 @@ class AdaptedFlow(JointFlow):
         self.adapted = adapted
         self.strength = strength
 
+    def under(self, y: Tensor, known: Tensor) -> Velocity:
+        return classifier_free(
+            super().under(y, known), lambda x, t: self.adapted(x, t, y, known), self.strength
+        )
+
     def velocity(self, requests: FloatArray, guidance: float) -> Velocity:
-        network = self.trained_network()
-        assert self.linear is not None
-        y, known = self.conditions(requests)
-        linear = self.linear.to(self.device)
-
-        def shown(mask: Tensor) -> Velocity:
-            return classifier_free(
-                lambda x, t: network(x, t, y, mask),
-                lambda x, t: self.adapted(x, t, y, mask),
-                self.strength,
-            )
-
-        if not bool(known.any()):
+        if not (np.isfinite(requests).any() or self.also):
             guidance = 0.0  # the same twice
-        learned = classifier_free(shown(torch.zeros_like(known)), shown(known), guidance)
-        return lambda x, t: linear(x, t) + learned(x, t)
+        return super().velocity(requests, guidance)
 
     def fit(
         self, records: Sequence[Record], *, rng: np.random.Generator, progress: Progress = silent

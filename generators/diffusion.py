@@ -16,7 +16,6 @@ from torch import Tensor
 
 from generators.denoiser import Prediction
 from generators.dynamics.flow import Velocity
-from generators.dynamics.guidance import classifier_free
 from generators.dynamics.parameterisation import Kind, field_of
 from generators.dynamics.samplers import (
     adaptive,
@@ -31,6 +30,7 @@ from generators.dynamics.samplers import (
 from generators.dynamics.schedules import EDM, Level, every_row
 from generators.dynamics.stochastic import euler_maruyama, predictor_corrector
 from generators.flow import FloatArray, JointFlow
+from generators.guiding import Rescaled
 from generators.noisy_regressor import led_prediction
 from generators.processes import Process
 from generators.showing import with_pictures
@@ -94,18 +94,14 @@ class JointDiffusion(JointFlow):
         Guidance joins two predictions of the network; any other kind is affine in them at fixed
         state and level, so it is the same guidance in x_0, score or velocity.
         """
-        network = self.trained_network()
         assert self.linear is not None
-        y, known = self.conditions(requests)
-        nothing = torch.zeros_like(known)
-        rest = classifier_free(
-            lambda x, t: network(x, t, y, nothing),
-            lambda x, t: network(x, t, y, known),
-            guidance,
-        )
-        kind = cast(Kind, self.settings.prediction)
-        linear = self.linear.to(self.device)
-        return Prediction(rest, linear, kind, Process(self.settings.process))
+        how, kind = self.settings.guiding, cast(Kind, self.settings.prediction)
+        linear, process = self.linear.to(self.device), Process(self.settings.process)
+        rest = self.led(self.under, requests, guidance, how)
+        if how.rescale and guidance:
+            asked = self.under(*self.conditions(requests))
+            return Rescaled(rest, linear, kind, process, asked, how.rescale)
+        return Prediction(rest, linear, kind, process)
 
     def velocity(self, requests: FloatArray, guidance: float) -> Velocity:
         """On the straight path: that of a flow with the same marginals."""

@@ -26,10 +26,11 @@ from torch import Tensor
 
 from generators.asked import CALIBRATED
 from generators.coding import JointCode
-from generators.dynamics.flow import Velocity, classifier_free
+from generators.dynamics.flow import Velocity
 from generators.dynamics.gaussian import GaussianVelocity
 from generators.dynamics.samplers import heun, uniform_times
 from generators.guided import Guided
+from generators.guiding import check_guiding, rescaled_velocity
 from generators.joint import stack_images
 from generators.networks.autoencoder import Autoencoder
 from generators.networks.dit import PATCH
@@ -82,6 +83,7 @@ class JointFlow(Guided):
         Raises InvalidCampaignError for settings and image sizes that do not go together.
         """
         check_regressor(settings.regressor)
+        check_guiding(settings.guiding)
         side = Autoencoder.factor * PATCH
         super().__init__(space, library, targets, properties, device, side=side)
         self.settings = settings
@@ -246,8 +248,10 @@ class JointFlow(Guided):
             again, others = self._drawn(requests[rows], guidance, source, how)
             nearer = made.replaced(rows, again)
             vectors[torch.from_numpy(rows[nearer])] = others[torch.from_numpy(nearer)]
+        more = {"also": [one.about() for one in self.also]} if self.also else {}
         counts = [{"simulator_gradients": int(n)} if self.models else {} for n in made.calls]
-        origins = self.origins(requests, guidance, made.compositions, counts)
+        details = [more | one for one in counts]
+        origins = self.origins(requests, guidance, made.compositions, details)
         return self.code.candidates(made.images, made.compositions, vectors, origins)
 
     def _drawn(
@@ -282,7 +286,7 @@ class JointFlow(Guided):
         Where nothing guides, in twice as many steps, for one costs half of a guided one.
         """
         steps = self.settings.sample_steps
-        if guidance == 0 or not np.isfinite(requests).any():
+        if guidance == 0 or not (np.isfinite(requests).any() or self.also):
             steps, guidance = 2 * steps, 0.0
         times = uniform_times(steps).to(self.device)
         request = self.leading(requests, guidance)
@@ -310,16 +314,13 @@ class JointFlow(Guided):
 
     def velocity(self, requests: FloatArray, guidance: float) -> Velocity:
         """Of states (n, state) under requests (n, k), with classifier-free guidance."""
-        network = self.trained_network()
         assert self.linear is not None
-        y, known = self.conditions(requests)
-        nothing = torch.zeros_like(known)
-        linear = self.linear.to(self.device)
-        learned = classifier_free(
-            lambda x, t: network(x, t, y, nothing),
-            lambda x, t: network(x, t, y, known),
-            guidance,
-        )  # the linear part is the same with and without conditions
+        linear, how = self.linear.to(self.device), self.settings.guiding
+        learned = self.led(self.under, requests, guidance, how)
+        if how.rescale and guidance:
+            asked = self.under(*self.conditions(requests))
+            return rescaled_velocity(linear, learned, asked, how.rescale)
+        # The linear part is the same with and without conditions.
         return lambda x, t: linear(x, t) + learned(x, t)
 
     def trained_network(self) -> JointNetwork:

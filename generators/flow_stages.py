@@ -8,7 +8,7 @@ the composition: which elements there are, and the labels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,8 +18,9 @@ from torch import Tensor
 
 from generators.asked import Asked
 from generators.coding import JointCode
-from generators.dynamics.flow import classifier_free
+from generators.dynamics.flow import Velocity
 from generators.dynamics.samplers import heun, uniform_times
+from generators.guiding import CONSTANT, Also, GuidingSettings, guide
 from generators.joint import stack_images
 from generators.morphology import Morphology, matched
 from generators.networks.mlp import VectorFlow
@@ -36,6 +37,28 @@ class Stages(Asked):
     settings: FlowSettings
     head: VectorFlow | None
     sketch: Sketch | None = None
+    also: tuple[Also, ...] = ()  # conditions beside what is requested
+
+    # Led by what is asked
+
+    def led(
+        self,
+        under: Callable[[Tensor, Tensor], Velocity],
+        requests: FloatArray,
+        guidance: float,
+        settings: GuidingSettings = CONSTANT,
+    ) -> Velocity:
+        """A network's prediction led to requests (n, k), and by the further conditions.
+
+        ``under``: standardised conditions (n, c) and which there are -> the network under them.
+        """
+        y, known = self.conditions(requests)
+        others = []
+        for one in self.also:
+            rows = np.broadcast_to(one.request, (len(requests), len(one.request)))
+            others.append((under(*self.conditions(rows)), one.weight))
+        free = under(y, torch.zeros_like(known))
+        return guide(free, under(y, known), guidance, others, settings)
 
     # Before
 
@@ -95,13 +118,14 @@ class Stages(Asked):
         assert self.code.vae is not None
         vae, sketch = self.code.vae, self.sketch
         images: NDArray[np.uint8] = vae.decode(latents)
-        y, known = self.conditions(requests)
-        rows = torch.nonzero(known.any(1) & (guidance > 0))[:, 0]
+        _, known = self.conditions(requests)
+        led = known.any(1) | bool(self.also)
+        rows = torch.nonzero(led & (guidance > 0))[:, 0]
         if sketch is None or not len(rows):
             return latents, images, None
         own = sketch.morphology.of(images).to(self.device)
-        settings = self.settings.sketch
-        wanted = sketch.draw(own, y, known, requests, guidance, settings, source)
+        settings, velocity = self.settings.sketch, self.led(sketch.under, requests, guidance)
+        wanted = sketch.draw(own, velocity, requests, guidance, settings, source)
         # Pixels that move one by one make noise; a latent moves interfaces.
         steps = settings.image_steps if vae.factor > 1 else 0
         latents = latents.clone()
@@ -144,15 +168,12 @@ class Stages(Asked):
         if self.head is None:
             return vectors
         assert self.code is not None
-        head, (y, known) = self.head, self.conditions(requests)
+        head = self.head
         vectors = self.code.labelled(vectors, self.asked_labels(requests))
         context = self.code.context_of(images, vectors).to(self.device)
         noise = torch.randn(vectors.shape, generator=source).to(self.device)
-        nothing = torch.zeros_like(known)
-        velocity = classifier_free(
-            lambda x, t: head(x, t, context, y, nothing),
-            lambda x, t: head(x, t, context, y, known),
-            guidance,
+        velocity = self.led(
+            lambda y, known: lambda x, t: head(x, t, context, y, known), requests, guidance
         )
         times = uniform_times(self.settings.head_sample_steps).to(self.device)
         return self.redrawn(images, heun(velocity, noise, times), vectors, requests)

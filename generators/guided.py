@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from generators.dynamics.flow import logit_normal_times
+from generators.dynamics.flow import Velocity, logit_normal_times
 from generators.dynamics.gaussian import GaussianVelocity
 from generators.dynamics.schedules import Level
 from generators.flow_stages import Stages
+from generators.guiding import Also, check_also
 from generators.networks.dit import PATCH
 from generators.networks.joint import PIXEL_PATCH, JointNetwork
 from generators.noisy_regressor import NoisyRegressor, Request
@@ -23,6 +26,10 @@ from generators.training.flow_matching import GUIDES, Rows, RunSettings
 from loop.errors import InvalidInputError, unknown_name
 
 FloatArray = NDArray[np.float64]
+ONE_REQUEST = (
+    "a regressor of noised states leads to one request; leave the further conditions out, or let "
+    "the network's own conditions lead (classifier-free)"
+)
 
 
 class Guided(Stages):
@@ -34,6 +41,24 @@ class Guided(Stages):
     @abstractmethod
     def trained_network(self) -> JointNetwork:
         """The network; raises InvalidInputError before the first fit."""
+
+    def under(self, y: Tensor, known: Tensor) -> Velocity:
+        """The network's part under standardised conditions (n, c), and which there are."""
+        network = self.trained_network()
+        return lambda x, t: network(x, t, y, known)
+
+    def with_also(self, conditions: Sequence[Also]) -> Self:
+        """A copy whose samples are led by further conditions too, each with its own weight.
+
+        Raises InvalidInputError for conditions of another width, empty ones, and where a regressor
+        leads, which knows of one request.
+        """
+        check_also(conditions, len(self.properties), len(self.space.labels))
+        if conditions and self.settings.guide == "regressor":
+            raise InvalidInputError(ONE_REQUEST)
+        new = copy.copy(self)
+        new.also = tuple(conditions)
+        return new
 
     @property
     def patch(self) -> int:
@@ -83,10 +108,13 @@ class Guided(Stages):
     def guided_by(self, guide: str) -> Self:
         """A copy whose samples are led to requests by one of ``GUIDES``.
 
-        Raises InvalidInputError for another word and for a regressor that is not there.
+        Raises InvalidInputError for another word, for a regressor that is not there, and for one
+        beside further conditions.
         """
         if guide not in GUIDES:
             raise InvalidInputError(unknown_name("guide", guide, GUIDES))
+        if guide == "regressor" and self.also:
+            raise InvalidInputError(ONE_REQUEST)
         new = copy.copy(self)
         new.settings = replace(self.settings, guide=guide)
         self.trained_network()

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from generators.dynamics.flow import (
-    classifier_free,
+    Velocity,
     interpolate,
     logit_normal_times,
     target_velocity,
@@ -109,12 +109,15 @@ class Sketch:
         )
         return new, final
 
+    def under(self, y: Tensor, known: Tensor) -> Velocity:
+        """The network's velocity under standardised requests (n, k), and which there are."""
+        return lambda x, t: self.network(x, t, x[:, :0], y, known)
+
     @torch.no_grad()
     def draw(
         self,
         own: Tensor,
-        y: Tensor,
-        known: Tensor,
+        velocity: Velocity,
         requests: FloatArray,
         guidance: float,
         settings: SketchSettings,
@@ -122,17 +125,10 @@ class Sketch:
     ) -> Tensor:
         """Coordinates (n, m) for images that have ``own`` (n, m), under requests (n, k).
 
-        ``y``, ``known``: (n, k) standardised requests and which there are. Requested fractions
-        are set, for they are known.
+        ``velocity``: that of ``under``, guided. Requested fractions are set, for they are known.
         """
         noise = torch.randn(own.shape, generator=source).to(own)
         start = settings.start
-        nothing, none = torch.zeros_like(known), own[:, :0]
-        velocity = classifier_free(
-            lambda x, t: self.network(x, t, none, y, nothing),
-            lambda x, t: self.network(x, t, none, y, known),
-            guidance,
-        )
         times = torch.linspace(start, 1.0, settings.sample_steps + 1, device=own.device)
         begin = interpolate(own, noise, torch.full((len(own),), start).to(own))
         found = heun(velocity, begin, times)

@@ -22,6 +22,7 @@ from generators.dynamics.flow import Velocity
 from generators.dynamics.gaussian import GaussianVelocity
 from generators.dynamics.steps import GaussianStep, PlainStep, Step
 from generators.flow import JointFlow
+from generators.guiding import Also
 from generators.training.distillation import METHODS, Method, student_sample
 from generators.training.flow_matching import FlowSettings
 from loop.candidate import Record
@@ -172,6 +173,15 @@ class JointStudent(JointFlow):
         raise InvalidInputError(
             "a student has no velocity to edit or walk with; use its teacher, the joint flow"
         )
+
+    def with_also(self, conditions: Sequence[Also]) -> JointStudent:
+        """Raises InvalidInputError for any: a student has learned one request at a time."""
+        if conditions:
+            raise InvalidInputError(
+                "a student has learned one request at a time; ask its teacher for further "
+                "conditions (no --student)"
+            )
+        return self
 
     def fit(
         self, records: Sequence[Record], *, rng: np.random.Generator, progress: Progress = silent

@@ -36,6 +36,18 @@ PATH = "/api/campaigns/{name}/propose"
 router = APIRouter(tags=["generator"])
 
 
+class ConditionIn(BaseModel):
+    """Properties and labels asked for together, beside the wishes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    values: dict[str, float] = Field(default_factory=dict, description="Property -> value")
+    labels: dict[str, str] = Field(default_factory=dict, description="Label -> value")
+    weight: float = Field(
+        default=1.0, ge=-15, le=15, description="Of this condition; below 0 leads away from it"
+    )
+
+
 class ProposeIn(BaseModel):
     """What is asked of the generator."""
 
@@ -49,6 +61,9 @@ class ProposeIn(BaseModel):
     )
     labels: dict[str, str] = Field(
         default_factory=dict, description="Label -> value that all designs are to have"
+    )
+    also: list[ConditionIn] = Field(
+        default_factory=list, max_length=8, description="Further conditions, each with its weight"
     )
     guidance: float = Field(default=2.0, ge=0, le=15, description="0 ignores what is asked")
     guide: Literal["classifier-free", "regressor", "surrogate", "simulator"] | None = Field(
@@ -69,6 +84,7 @@ class ProposedInfo(BaseModel):
     round: int = Field(description="That trained the generator")
     checkpoint: str = Field(description="SHA-256 of its weights")
     guidance: float
+    also: list[ConditionIn] = Field(description="Further conditions, as they were asked")
     warnings: list[str] = Field(description="Requests unlike all that was evaluated, and why")
     designs: list[dict[str, Any]] = Field(
         description="id, requested_P and P per property, PHASE:ELEMENT fractions, process, labels, "
@@ -76,10 +92,14 @@ class ProposedInfo(BaseModel):
     )
 
 
+# The answer has further conditions too, so that their schema is among the document's.
+_SCHEMA = ProposeIn.model_json_schema(ref_template="#/components/schemas/{model}")
 _TAKES: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "content": {"application/json": {"schema": ProposeIn.model_json_schema()}},
+        "content": {
+            "application/json": {"schema": {k: v for k, v in _SCHEMA.items() if k != "$defs"}}
+        },
     }
 }
 
@@ -120,6 +140,7 @@ async def propose(name: str, request: Request) -> ProposedInfo:
 
 def _answer(ledger: Ledger, name: str, asked: ProposeIn) -> ProposedInfo:
     from flows.assembly import open_session
+    from flows.conditions import Condition
     from flows.proposal import wish
     from flows.propose import propose as propose_designs
 
@@ -137,6 +158,7 @@ def _answer(ledger: Ledger, name: str, asked: ProposeIn) -> ProposedInfo:
                 asked.n,
                 wishes,
                 labels=asked.labels,
+                also=[Condition(one.values, one.labels, one.weight) for one in asked.also],
                 guidance=asked.guidance,
                 guide=asked.guide,
                 student=asked.student,
@@ -149,7 +171,13 @@ def _answer(ledger: Ledger, name: str, asked: ProposeIn) -> ProposedInfo:
         for row, image in zip(rows(found.table()), images, strict=True)
     ]
     about = {k: found.about[k] for k in ("generator", "round", "checkpoint", "guidance")}
-    return ProposedInfo(campaign=name, warnings=list(found.warnings), designs=designs, **about)
+    return ProposedInfo(
+        campaign=name,
+        also=asked.also,
+        warnings=list(found.warnings),
+        designs=designs,
+        **about,
+    )
 
 
 def _campaign_path(ledger: Ledger, name: str) -> Path:

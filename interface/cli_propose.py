@@ -83,6 +83,22 @@ def propose(
             "states, also the surrogate's or simulators' slopes. Otherwise as the campaign says.",
         ),
     ] = None,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--also",
+            metavar='"PROPERTY=X, ... @ WEIGHT"',
+            help="A further condition with a weight of its own (1 if not said); repeatable.",
+        ),
+    ] = None,
+    avoid: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--avoid",
+            metavar='"PROPERTY=X, ... @ WEIGHT"',
+            help="What designs are to be led away from, likewise.",
+        ),
+    ] = None,
     student: Annotated[
         bool, typer.Option("--student", metavar=FLAG, help="By the few-step student.")
     ] = False,
@@ -106,6 +122,7 @@ def propose(
     if steps is not None and not student:
         raise InvalidInputError("--steps says which student is to answer; add --student")
     asked = _named(wishes or [])
+    from flows.conditions import read_condition
     from flows.proposal import read_wishes
     from flows.propose import propose as propose_designs
 
@@ -113,11 +130,17 @@ def propose(
         known = session.campaign.space.labels
         labels = {name: text for name, text in asked.items() if name in known}
         others = {name: text for name, text in asked.items() if name not in known}
+        conditions = [
+            read_condition(text, session.properties, known, avoid=texts is avoid)
+            for texts in (also, avoid)
+            for text in texts or ()
+        ]
         found = propose_designs(
             session,
             n,
             read_wishes(others, session.properties),
             labels=labels,
+            also=conditions,
             guidance=guidance,
             guide=None if guide is None else guide.value,
             student=student,

@@ -71,10 +71,15 @@ def compose(fields: Fields, weights: Sequence[Weight], *, rescale: float = 0.0) 
             result = result + _weight(weight, t, x) * (other - base)
         if rescale == 0 or not others:
             return result
-        ratio = _spread(others[0]) / _spread(result)
-        return (rescale * ratio + (1 - rescale)) * result
+        return matched_spread(result, others[0], rescale)
 
     return guided
+
+
+def matched_spread(x: Tensor, reference: Tensor, share: float) -> Tensor:
+    """x (b, ...) whose rows go by ``share``, 0 to 1, toward the standard deviation of another's."""
+    ratio = _spread(reference) / _spread(x)
+    return (share * ratio + (1 - share)) * x
 
 
 def classifier_free(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from generators.dynamics.flow import interpolate, logit_normal_times, target_velocity
 from generators.dynamics.gaussian import GaussianVelocity
+from generators.guiding import GuidingSettings
 from generators.morphology import SketchSettings
 from generators.networks.joint import JointNetwork
 from generators.networks.mlp import VectorFlow
@@ -42,7 +43,7 @@ class FlowSettings:
     k t/(1 + (k - 1) t); above 1 they are decided before the image. ``attend``: the network also
     looks at a token of each property (cross-attention). ``guide``: what leads samples of the joint
     state to a request, the network's own conditions or a ``regressor`` of noised states, which is
-    then trained with it.
+    then trained with it. ``guiding``: how the first goes with the share of noise.
     """
 
     network: str = field(default="dit", metadata={"choices": ("dit", "unet")})
@@ -74,6 +75,7 @@ class FlowSettings:
     head_retrain_steps: int = 350
     head_sample_steps: int = 20
     sketch: SketchSettings = field(default_factory=SketchSettings)
+    guiding: GuidingSettings = field(default_factory=GuidingSettings)
     regressor: RegressorSettings = field(default_factory=RegressorSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     vae: VAESettings = field(default_factory=VAESettings)

@@ -93,7 +93,7 @@ def test_what_is_not_asked_for_stays_near_what_the_image_has() -> None:
     for start in (0.0, 0.4, 0.9):
         settings = replace(SETTINGS, start=start)
         source = torch.Generator().manual_seed(3)
-        found = sketch.draw(own, y, known, free, 1.0, settings, source)
+        found = sketch.draw(own, sketch.under(y, known), free, 1.0, settings, source)
         noise = torch.randn(own.shape, generator=torch.Generator().manual_seed(3))
         expected = (1 - start) * noise + start * own
         np.testing.assert_allclose(found.numpy(), expected.numpy(), atol=1e-5)

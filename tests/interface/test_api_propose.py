@@ -28,12 +28,7 @@ def ledger(plain_run: Path, in_scratch: Path) -> Iterator[Ledger]:
 
 
 def serving(ledger: Ledger, *, takes_results: bool = True) -> FastAPI:
-    app = create_api(ledger, takes_results=takes_results)
-    if not any(getattr(route, "path", "") == api_propose.PATH for route in app.routes):
-        last = app.router.routes.pop()  # what it answers where nothing else does
-        app.include_router(api_propose.router)
-        app.router.routes.append(last)
-    return app
+    return create_api(ledger, takes_results=takes_results)
 
 
 def post(app: FastAPI, **more: Any) -> Any:
@@ -56,6 +51,21 @@ def test_designs_for_a_request(ledger: Ledger) -> None:
         assert design["gamma:Ni"] > 0
 
 
+def test_further_conditions_and_their_place_in_the_document(ledger: Ledger) -> None:
+    app = serving(ledger)
+    further = [{"values": {"density_g_per_cm3": 7.8}, "weight": -0.5}]
+    asked = {"n": 2, "wishes": {"density_g_per_cm3": 7.4}}
+    led = post(app, json=asked | {"also": further})
+    assert led.status_code == 200, led.text
+    assert led.json()["also"] == [further[0] | {"labels": {}}]
+    plain = post(app, json=asked).json()
+    assert plain["also"] == []
+    ids = {design["id"] for design in plain["designs"]}
+    assert ids.isdisjoint(design["id"] for design in led.json()["designs"])
+    schemas = app.openapi()["components"]["schemas"]
+    assert set(schemas["ConditionIn"]["properties"]) == {"values", "labels", "weight"}
+
+
 @pytest.mark.parametrize(
     ("document", "message"),
     [
@@ -63,6 +73,9 @@ def test_designs_for_a_request(ledger: Ledger) -> None:
         ({"wishes": {"densty_g_per_cm3": 8}}, "did you mean 'density_g_per_cm3'"),
         ({"wishes": {"density_g_per_cm3": [9, 8]}}, "the lower end first"),
         ({"guidence": 2}, "guidence: extra inputs are not permitted"),
+        ({"also": [{"values": {"densty_g_per_cm3": 8}}]}, "did you mean 'density_g_per_cm3'"),
+        ({"also": [{"weight": 20}]}, "also.0.weight: input should be less than or equal to 15"),
+        ({"also": [{"weight": 1}]}, "asks for nothing; leave it out"),
         ({"student": True}, "has no student of any steps at guidance 2"),
     ],
 )

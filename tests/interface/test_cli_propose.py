@@ -88,6 +88,22 @@ def test_a_request_like_nothing_before_is_warned_of() -> None:
 
 
 @pytest.mark.usefixtures("run_here")
+def test_more_of_this_and_away_from_that() -> None:
+    words = ("-n", "3", "--set", "density_g_per_cm3=7.4")
+    further = ("--also", "gamma_prime_fraction=0.6 @ 0.5", "--avoid", "density_g_per_cm3=7.6")
+    found = call("propose", NAME, *words, *further, "--json")
+    assert found.exit_code == 0, found.output
+    document = json.loads(found.stdout)
+    assert document["also"] == [
+        {"condition": "gamma_prime_fraction=0.6", "weight": 0.5},
+        {"condition": "density_g_per_cm3=7.6", "weight": -1.0},
+    ]
+    ids = {one["id"] for one in document["designs"]}
+    assert ids.isdisjoint(one["id"] for one in designs(*words))
+    assert "requested_gamma_prime_fraction" not in document["designs"][0]
+
+
+@pytest.mark.usefixtures("run_here")
 def test_a_student_is_taught_and_found() -> None:
     none = call("propose", NAME, "--student")
     assert none.exit_code == 2
@@ -103,6 +119,7 @@ def test_a_student_is_taught_and_found() -> None:
     for words, message in (
         (("--guidance", "5"), "no student of any steps at guidance 5 (1 steps at guidance 1..3)"),
         (("--steps", "4"), "no student of 4 steps at guidance 2 (1 steps at guidance 1..3)"),
+        (("--avoid", "density_g_per_cm3=8"), "a student has learned one request at a time"),
     ):
         other = call("propose", NAME, "--student", *words)
         assert other.exit_code == 2
@@ -121,6 +138,9 @@ def test_a_student_is_taught_and_found() -> None:
         (("-n", "0"), "greater than or equal to 1"),
         (("--guidance", "-1"), "greater than or equal to 0"),
         (("--steps", "2"), "add --student"),
+        (("--avoid", "densty_g_per_cm3=8"), "--avoid: unknown property 'densty_g_per_cm3'"),
+        (("--also", "density_g_per_cm3=7..8"), "ranges are for --set"),
+        (("--also", "density_g_per_cm3=8 @ 0"), "the weight is '0'; expected a number above 0"),
         (("--output", "designs.txt"), "ends in .csv or .json"),
         (("--pictures", "designs.jpg"), "ends in .png"),
         (("--output", "printed.txt"), "exists already"),
