@@ -53,14 +53,17 @@ class Prediction:
 
     def at(self, x: Tensor, level: Level, wanted: Kind) -> Tensor:
         """The prediction of kind ``wanted`` at x (b, n) of unit scale."""
-        known = linear_prediction(self.linear, x, level, wanted)
+        return linear_prediction(self.linear, x, level, wanted) + self.learned(x, level, wanted)
+
+    def learned(self, x: Tensor, level: Level, wanted: Kind) -> Tensor:
+        """What the network adds to the exact part of a prediction of kind ``wanted``."""
         first, last = self.process.span
         if self.kind == "epsilon":
             first = max(first, LEAST_SIGNAL)
         tau = straight_time(level).clamp(first, last).to(x)
         learned = self.rest(x, tau)
         # A conversion is linear in the prediction and x together: at x = 0 it is that of a change.
-        return known + convert(learned, torch.zeros_like(x), level_at(tau), self.kind, wanted)
+        return convert(learned, torch.zeros_like(x), level_at(tau), self.kind, wanted)
 
     def denoiser(self, path: Path | None = None) -> Denoiser:
         """E[x_0 | x] on a path and its times, by default the process's own."""

@@ -125,8 +125,9 @@ def distil(
     paths = walks.states(grid, every, generator, progress)
     learned, held_out = paths.split(_held_out(paths))
     student.metrics = {"device": flow.device, "effort": asdict(effort)}
+    rate = student.rate()
     student.metrics["final_loss"] = distil_paths(
-        network,
+        rate,
         student.step(),
         learned,
         Lessons(method, steps, schedule, effort.batch),
@@ -137,7 +138,7 @@ def distil(
         progress=progress,
         keep=keep,
     )
-    error = endpoint_error(student.step(), network, held_out, steps, flow.device)
+    error = endpoint_error(student.step(), rate, held_out, steps, flow.device)
     student.metrics["endpoint_error"] = error
     if like is not None:
         _take_head(student, like)
@@ -290,7 +291,7 @@ def spread_requests(
 
     A row is moved by a share of the difference of two others, which keeps what hangs together. A
     quarter asks for the campaign's targets instead, a tenth for nothing. In a space with labels
-    (n, k + l): each is asked for in half of the rows.
+    (n, k + l): each is asked for in half of the others, of which a tenth asks for labels alone.
     """
     m = len(values)
     a, b, c = (values[rng.integers(m, size=n)] for _ in range(3))
@@ -313,5 +314,6 @@ def spread_requests(
         return requests
     widths = np.array(label_widths(flow.space))
     labels = rng.integers(widths, size=(n, len(widths))).astype(np.float64)
-    labels[rng.random(labels.shape) < 0.5] = np.nan
+    labels[(rng.random(labels.shape) < 0.5) | (kind > 1 - FREE)[:, None]] = np.nan
+    requests[rng.random(n) < FREE] = np.nan
     return np.concatenate([requests, labels], axis=1)

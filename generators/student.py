@@ -23,6 +23,7 @@ from generators.dynamics.gaussian import GaussianVelocity
 from generators.dynamics.steps import GaussianStep, PlainStep, Step
 from generators.flow import JointFlow
 from generators.guiding import Also
+from generators.student_rate import rate_of
 from generators.training.distillation import METHODS, Method, student_sample
 from generators.training.flow_matching import FlowSettings
 from loop.candidate import Record
@@ -112,10 +113,10 @@ class JointStudent(JointFlow):
     # What a flow does in many evaluations
 
     def sample(self, noise: Tensor, requests: FloatArray, guidance: float) -> Tensor:
-        network = self.trained_network()
+        rate = self.rate()
         y, known = self.scaled_conditions(requests, guidance)
         return student_sample(
-            self.step(), lambda x, t: network(x, t, y, known), noise, self.lessons.steps
+            self.step(), lambda x, t: rate(x, t, y, known), noise, self.lessons.steps
         )
 
     def redraw(
@@ -140,6 +141,10 @@ class JointStudent(JointFlow):
             self.lessons.head_steps,
         )
         return self.redrawn(images, found, vectors, requests)
+
+    def rate(self) -> nn.Module:
+        """Its network as the rate of its steps; see ``student_rate``."""
+        return rate_of(self.flow, self.trained_network())
 
     def step(self) -> Step:
         """The step whose linear part is that of the teacher."""
