@@ -6,8 +6,8 @@ must be. With exchangeable rows the coverage of a new one is at least 1 - alpha.
 
 CV+ (R. F. Barber, E. J. Candès, A. Ramdas, R. J. Tibshirani, Ann. Stat. 49, 486, 2021,
 doi:10.1214/20-AOS1965): residuals of K-fold cross-validation, each put around the prediction of the
-model that did not see its row; nothing is held back. Coverage at least 1 - 2 alpha - sqrt(2/n)
-(their theorem 4), and about 1 - alpha in practice.
+model that did not see its row; nothing is held back. With exchangeable rows and folds of one size
+the coverage is at least 1 - 2 alpha - sqrt(2/n) (their theorem 4), and about 1 - alpha in practice.
 
 Residuals are divided by the predicted standard deviation (J. Lei, M. G'Sell, A. Rinaldo,
 R. J. Tibshirani, L. Wasserman, J. Am. Stat. Assoc. 113, 1094, 2018,
@@ -19,13 +19,13 @@ taken as exchangeable are the groups. Groups stay whole: no fold shares one with
 is one of a group not seen, so that all groups weigh the same, however many rows they have: a
 residual of one of K groups weighs 1 / ((K + 1) rows of its group), and 1 / (K + 1) is at infinity,
 for the group that is yet to come (Y. Lee, R. F. Barber, R. Willett, "Distribution-free inference
-with hierarchical data", ACM J. Data Sci., 2026, doi:10.1145/3786352). Without the infinity it is
-the pooling of distribution functions of R. Dunn, L. Wasserman, A. Ramdas, J. Am. Stat. Assoc. 118,
-2491, 2023, doi:10.1080/01621459.2022.2060112, which covers too little where groups are few. Split
-conformal then covers a random row of a new group with at least 1 - alpha, and CV+ with one group a
-fold, the hierarchical jackknife+ of Lee et al., with at least 1 - 2 alpha. With ``weigh="rows"``
-every row weighs the same, and a few large groups, measured in one place on alloys of one kind,
-decide how wide the intervals of all others are.
+with hierarchical data", ACM J. Data Sci., 2026, doi:10.1145/3786352, arXiv:2306.06342, eq. 6).
+Without the infinity it is the pooling of distribution functions of R. Dunn, L. Wasserman,
+A. Ramdas, J. Am. Stat. Assoc. 118, 2491, 2023, doi:10.1080/01621459.2022.2060112, which covers too
+little where groups are few. Split conformal then covers a random row of a new group with at least
+1 - alpha (theorem 1 of Lee et al.), and CV+ with one group a fold, their hierarchical jackknife+,
+with at least 1 - 2 alpha. With ``weigh="rows"`` every row weighs the same, and a few large groups,
+measured in one place on alloys of one kind, decide how wide the intervals of all others are.
 """
 
 from __future__ import annotations
@@ -141,7 +141,8 @@ def plus_interval(
 ) -> tuple[FloatArray, FloatArray]:
     """Ends (m,) of CV+; ``mean`` and ``std`` (k, m): of the k models at the new rows.
 
-    Barber et al. 2021, eq. 11, with the quantiles weighted and the residuals scaled.
+    Barber et al. 2021, arXiv:1905.02928, eq. 11, with the quantiles weighted and the residuals
+    scaled.
     """
     reach = [h.scores[:, None] * s for h, s in zip(held, std, strict=True)]  # (n_k, m) each
     weights = np.concatenate([h.weights for h in held])

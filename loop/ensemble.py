@@ -1,8 +1,9 @@
 """Deep ensemble: networks that each predict a mean and a variance, trained from several starts.
 
 B. Lakshminarayanan, A. Pritzel, C. Blundell, "Simple and Scalable Predictive Uncertainty Estimation
-using Deep Ensembles", NIPS 2017, without its optional adversarial examples: the Gaussian negative
-log-likelihood of eq. 1, and the members' mixture by its mean and variance (section 2.4).
+using Deep Ensembles", NIPS 2017, without its optional adversarial examples (section 2.3): the
+Gaussian negative log-likelihood of section 2.2.1, eq. 1, and the members' mixture by its mean and
+variance (section 2.4).
 """
 
 from __future__ import annotations

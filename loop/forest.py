@@ -2,7 +2,8 @@
 
 The variance is that of the mixture of its leaves, by the law of total variance: the mean of the
 variances within the leaves and the variance of the leaves' means between the trees. F. Hutter,
-L. Xu, H. H. Hoos, K. Leyton-Brown, Artificial Intelligence 206, 79 (2014), section 4.3.
+L. Xu, H. H. Hoos, K. Leyton-Brown, Artificial Intelligence 206, 79 (2014), arXiv:1211.0906,
+section 4.3.2.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
+ROUNDING = 1e-9  # of the greatest amount: a spread below is none
 
 
 def _skewness(x: FloatArray) -> float:
@@ -20,7 +21,7 @@ class PropertyScale:
     """Columns (n, k) to zero mean and unit variance and back.
 
     ``log`` (k,) marks columns that are positive throughout and less skewed in the logarithm;
-    constant columns are left at unit scale.
+    constant columns are left at unit scale. Both are told by ratios, whatever the unit of a column.
     """
 
     log: NDArray[np.bool_]
@@ -37,13 +38,14 @@ class PropertyScale:
             column = values[np.isfinite(values[:, j]), j]
             if not column.size:
                 continue
+            spread, least = float(column.std()), ROUNDING * float(np.abs(column).max())
             # The factor keeps columns of little skewness as they are.
             if column.min() > 0 and _skewness(column) > 1 + abs(_skewness(np.log(column))):
                 log[j] = True
                 column = np.log(column)
+                spread, least = float(column.std()), ROUNDING  # a difference of logs is a ratio
             mean[j] = column.mean()
-            spread = float(column.std())
-            std[j] = spread if spread > 1e-9 * max(1.0, abs(mean[j])) else 1.0
+            std[j] = spread if spread > least else 1.0
         return PropertyScale(log, mean, std)
 
     def forward(self, values: FloatArray) -> FloatArray:

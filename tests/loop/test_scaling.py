@@ -67,3 +67,33 @@ def test_a_column_that_only_rounding_moves_counts_as_constant() -> None:
     values = 0.1 + 1e-17 * np.arange(50.0)[:, None] + np.array([[0.0]])
     scale = PropertyScale.fit(values * 3.0)
     assert scale.std[0] == 1.0
+
+
+@pytest.mark.parametrize("unit", [1e-16, 1e-3, 1e16])
+def test_the_unit_of_a_property_makes_no_difference(unit: float) -> None:
+    """Same choice of logarithm, same constant columns, same standardised values.
+
+    A value times the unit rounds to 2e-16 of itself, 1e-14 of a spread that is a fortieth of the
+    mean; the logarithm of 1e16 or 1e-16 is 37 and rounds to 7e-15.
+    """
+    values = columns()
+    one, other = PropertyScale.fit(values), PropertyScale.fit(values * unit)
+    assert other.log.tolist() == one.log.tolist()
+    assert (other.std == 1.0).tolist() == [False, False, True, False]
+    z = one.forward(values)
+    assert other.forward(values * unit)[:, [0, 1, 3]] == pytest.approx(z[:, [0, 1, 3]], abs=1e-12)
+    assert other.inverse(z) == pytest.approx(values * unit, rel=1e-9)
+
+
+@given(st.integers(-60, 60))
+def test_of_powers_of_two_the_standardised_values_are_the_same_bits(power: int) -> None:
+    """Without the logarithm: a power of two moves exponents alone."""
+    values = columns()[:, [0, 3]]
+    one, other = PropertyScale.fit(values), PropertyScale.fit(values * 2.0**power)
+    assert np.array_equal(other.forward(values * 2.0**power), one.forward(values))
+
+
+def test_zero_throughout_is_constant_and_stays_zero() -> None:
+    scale = PropertyScale.fit(np.zeros((5, 1)))
+    assert (scale.mean[0], scale.std[0]) == (0.0, 1.0)
+    assert np.array_equal(scale.forward(np.zeros((2, 1))), np.zeros((2, 1)))
