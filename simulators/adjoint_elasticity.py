@@ -18,22 +18,25 @@ Source: M. P. Bendsoe and O. Sigmund, Topology Optimization, 2003, sections 1.2 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from loop.errors import InvalidInputError
 from simulators.adjoint import MAX_ITERATIONS, TOLERANCE, GeometricMean
-from simulators.energies import Effort
+from simulators.adjoint_energies import LeastEnergies
+from simulators.energies import Effort, Minimum
 from simulators.fields import checked_labels, checked_range, one_thread
 from simulators.stiffness_dual import stress_parts
 from simulators.stiffness_energies import least_strain_energy, least_stress_energy
 from simulators.stiffness_primal import Law, Voigt, law_of, strain_parts
 from simulators.stiffness_tensors import ENTRIES, SIZE, Reference, isotropic_stiffness, middle
+
+Parts = Callable[[Tensor], list[tuple[float, Voigt]]]
 
 
 class FieldStiffness(NamedTuple):
@@ -75,8 +78,10 @@ def stiffness_of_field(
     effort = Effort(tolerance, max_iterations)
     medium = _medium(c.detach())
     with one_thread():
-        upper, first = _Strain.apply(_components(c), medium, effort)
-        soft, second = _Stress.apply(_components(torch.linalg.inv(c)), medium.dual(), effort)
+        upper, first = _energies(least_strain_energy, strain_parts, c, medium, effort)
+        soft, second = _energies(
+            least_stress_energy, stress_parts, torch.linalg.inv(c), medium.dual(), effort
+        )
         lower = torch.linalg.inv(soft)
         lower = 0.5 * (lower + lower.mT)
     return FieldStiffness(GeometricMean.apply(lower, upper), lower, upper, first & second)
@@ -154,59 +159,35 @@ def _law(components: Tensor) -> Law:
     return law_of([part if bool(part.any()) else None for part in components.unbind(1)])
 
 
-class _Strain(torch.autograd.Function):
-    """Least strain energies (n, 6, 6), and whether they converged, (n,)."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, components: Tensor, medium: Reference, effort: Effort
-    ) -> tuple[Tensor, Tensor]:
-        found = least_strain_energy(_law(components), medium, effort)
-        ctx.save_for_backward(found.fields)
-        ctx.mark_non_differentiable(found.converged)
-        return found.energies, found.converged
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, wanted: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
-        return _weighted(strain_parts, ctx.saved_tensors[0], wanted), None, None
+def _energies(
+    principle: Callable[[Law, Reference, Effort], Minimum],
+    parts_of: Parts,
+    matrices: Tensor,
+    medium: Reference,
+    effort: Effort,
+) -> tuple[Tensor, Tensor]:
+    """Least energies (n, 6, 6) of fields (n, d, h, w, 6, 6), and whether they converged, (n,)."""
+    energies, converged = LeastEnergies.apply(
+        lambda components: principle(_law(components), medium, effort),
+        partial(_slopes, parts_of),
+        _components(matrices),
+    )
+    return energies, converged
 
 
-class _Stress(torch.autograd.Function):
-    """Least stress energies (n, 6, 6), and whether they converged, (n,)."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, components: Tensor, medium: Reference, effort: Effort
-    ) -> tuple[Tensor, Tensor]:
-        found = least_stress_energy(_law(components), medium, effort)
-        ctx.save_for_backward(found.fields)
-        ctx.mark_non_differentiable(found.converged)
-        return found.energies, found.converged
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, wanted: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
-        return _weighted(stress_parts, ctx.saved_tensors[0], wanted), None, None
-
-
-def _weighted(
-    parts_of: Callable[[Tensor], list[tuple[float, Voigt]]], fields: Tensor, wanted: Tensor
-) -> Tensor:
-    """Derivative (n, 21, d, h, w) by the components of sum wanted_ij energy_ij."""
-    symmetric = 0.5 * (wanted + wanted.mT)
+def _slopes(parts_of: Parts, fields: Tensor, weights: Tensor) -> tuple[Tensor]:
+    """Derivative (n, 21, d, h, w) by the components of the sum of weights_ij energy_ij."""
     shape = fields.shape[-3:]
     found = torch.zeros(len(fields), len(ENTRIES), *shape, dtype=fields.dtype, device=fields.device)
-    with one_thread():
-        for weight, vector in parts_of(fields):
-            mixed = [
-                None if part is None else torch.einsum("nij,nj...->ni...", symmetric, part)
-                for part in vector
-            ]
-            for number, (a, b) in enumerate(ENTRIES):
-                left, right = vector[a], mixed[b]
-                if left is None or right is None:
-                    continue
-                factor = weight if a == b else 2 * weight  # an entry stands for (a, b) and (b, a)
-                found[:, number].add_((left * right).sum(1), alpha=factor)
-    return found / shape.numel()
+    for weight, vector in parts_of(fields):
+        mixed = [
+            None if part is None else torch.einsum("nij,nj...->ni...", weights, part)
+            for part in vector
+        ]
+        for number, (a, b) in enumerate(ENTRIES):
+            left, right = vector[a], mixed[b]
+            if left is None or right is None:
+                continue
+            factor = weight if a == b else 2 * weight  # an entry stands for (a, b) and (b, a)
+            found[:, number].add_((left * right).sum(1), alpha=factor)
+    return (found / shape.numel(),)

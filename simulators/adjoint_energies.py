@@ -12,7 +12,8 @@ G. W. Milton, The Theory of Composites, 2002, section 16.1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,9 +22,11 @@ from torch.autograd.function import once_differentiable
 
 from simulators import conductivity2d, conductivity3d, grid, grid3d
 from simulators.conductivity2d import Field
-from simulators.energies import Effort, dirichlet, inverse, thomson
+from simulators.energies import Effort, Minimum, dirichlet, inverse, thomson
 from simulators.fields import one_thread
 from simulators.tensors import PAIRS, Reference, geometric_mean, to_components, to_tensors
+
+Slopes = Callable[[Tensor, Tensor], Sequence[Tensor]]
 
 
 def dirichlet_energies(k: Field, effort: Effort) -> tuple[Tensor, Tensor]:
@@ -32,13 +35,21 @@ def dirichlet_energies(k: Field, effort: Effort) -> tuple[Tensor, Tensor]:
     ``k``: float64 (n, [d,] h, w), one of isotropic or m (m + 1) / 2 of anisotropic pixels in the
     order of ``PAIRS``; differentiable once in each.
     """
-    energies, converged = _Dirichlet.apply(effort, *k)
+    energies, converged = LeastEnergies.apply(
+        lambda *given: dirichlet(given, medium(given), effort),
+        partial(_potential_slopes, len(k)),
+        *k,
+    )
     return energies, converged
 
 
 def thomson_energies(rho: Field, effort: Effort) -> tuple[Tensor, Tensor]:
     """Least energies of fluxes, (n, 3, 3), of resistivities (n, d, h, w); else as above."""
-    energies, converged = _Thomson.apply(effort, *rho)
+    energies, converged = LeastEnergies.apply(
+        lambda *given: thomson(given, medium(given), effort),
+        partial(_flux_slopes, len(rho)),
+        *rho,
+    )
     return energies, converged
 
 
@@ -75,12 +86,21 @@ def _matrices(k: Field) -> Tensor:
     return torch.stack(rows, -2).flatten(1, -3)
 
 
-class _Dirichlet(torch.autograd.Function):
+class LeastEnergies(torch.autograd.Function):
+    """``apply(solve, slopes, *properties)``: least energies of fields with these properties.
+
+    ``solve``: property fields -> what was found. ``slopes``: fluctuations and the symmetric weights
+    W (n, m, m) -> derivatives of the sum of W_ij U_ij by each of the properties, in their shapes.
+    Returns the energies (n, m, m), and whether they converged, (n,).
+    """
+
     @staticmethod
-    def forward(ctx: Any, effort: Effort, *k: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, solve: Callable[..., Minimum], slopes: Slopes, *properties: Tensor
+    ) -> tuple[Tensor, Tensor]:
         with one_thread():
-            found = dirichlet(k, medium(k), effort)
-        ctx.components = len(k)
+            found = solve(*properties)
+        ctx.slopes = slopes
         ctx.save_for_backward(found.fields)
         ctx.mark_non_differentiable(found.converged)
         return found.energies, found.converged
@@ -90,43 +110,32 @@ class _Dirichlet(torch.autograd.Function):
     def backward(ctx: Any, wanted: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         (fields,) = ctx.saved_tensors
         with one_thread():
-            if fields.ndim == 4:
-                slopes = _flat_slopes(conductivity2d.total_gradient(fields), wanted)
-            else:
-                slopes = _solid_slopes(conductivity3d.total_gradient(fields), wanted)
-            return None, *_gathered(slopes, ctx.components)
+            return None, None, *ctx.slopes(fields, 0.5 * (wanted + wanted.mT))
 
 
-class _Thomson(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, effort: Effort, *rho: Tensor) -> tuple[Tensor, Tensor]:
-        with one_thread():
-            found = thomson(rho, medium(rho), effort)
-        ctx.components = len(rho)
-        ctx.save_for_backward(found.fields)
-        ctx.mark_non_differentiable(found.converged)
-        return found.energies, found.converged
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, wanted: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        (fields,) = ctx.saved_tensors
-        with one_thread():
-            means, slopes = conductivity3d.total_flux(fields)
-            own = [
-                _paired(mean, mean, wanted) + grid3d.MOMENT * _paired(slope, slope, wanted)
-                for mean, slope in zip(means, slopes, strict=True)
-            ]
-            if ctx.components == 1:
-                return None, *_gathered(own, 1)
-            # Slopes run along different axes and average out between components.
-            cross = [2 * _paired(means[a], means[b], wanted) for a, b in PAIRS[3][3:]]
-            return None, *_gathered([*own, *cross], ctx.components)
+def _potential_slopes(components: int, fields: Tensor, weights: Tensor) -> list[Tensor]:
+    if fields.ndim == 4:
+        slopes = _flat_slopes(conductivity2d.total_gradient(fields), weights)
+    else:
+        slopes = _solid_slopes(conductivity3d.total_gradient(fields), weights)
+    return _gathered(slopes, components)
 
 
-def _paired(a: Tensor, b: Tensor, wanted: Tensor) -> Tensor:
-    """Sum over the load cases of W_ij a_i b_j, W the symmetric part of ``wanted``: (n, ...)."""
-    weights = 0.5 * (wanted + wanted.mT)
+def _flux_slopes(components: int, fields: Tensor, weights: Tensor) -> list[Tensor]:
+    means, slopes = conductivity3d.total_flux(fields)
+    own = [
+        _paired(mean, mean, weights) + grid3d.MOMENT * _paired(slope, slope, weights)
+        for mean, slope in zip(means, slopes, strict=True)
+    ]
+    if components == 1:
+        return _gathered(own, 1)
+    # Slopes run along different axes and average out between components.
+    cross = [2 * _paired(means[a], means[b], weights) for a, b in PAIRS[3][3:]]
+    return _gathered([*own, *cross], components)
+
+
+def _paired(a: Tensor, b: Tensor, weights: Tensor) -> Tensor:
+    """Sum over the load cases of W_ij a_i b_j for symmetric ``weights`` W: (n, ...)."""
     shape = (len(a), *[1] * (a.ndim - 2))
     total = torch.zeros_like(a[:, 0])
     for i in range(a.shape[1]):
@@ -137,30 +146,30 @@ def _paired(a: Tensor, b: Tensor, wanted: Tensor) -> Tensor:
     return total
 
 
-def _flat_slopes(g: grid.Modes, wanted: Tensor) -> list[Tensor]:
+def _flat_slopes(g: grid.Modes, weights: Tensor) -> list[Tensor]:
     """Pixel means of e_a e_b, weighted, in the order of ``PAIRS[2]``."""
-    twist = grid.TWIST_WEIGHT * _paired(g.twist, g.twist, wanted)
+    twist = grid.TWIST_WEIGHT * _paired(g.twist, g.twist, weights)
     return [
-        _paired(g.x, g.x, wanted) + twist,
-        _paired(g.y, g.y, wanted) + twist,
-        2 * _paired(g.x, g.y, wanted),
+        _paired(g.x, g.x, weights) + twist,
+        _paired(g.y, g.y, weights) + twist,
+        2 * _paired(g.x, g.y, weights),
     ]
 
 
-def _solid_slopes(g: grid3d.Modes, wanted: Tensor) -> list[Tensor]:
+def _solid_slopes(g: grid3d.Modes, weights: Tensor) -> list[Tensor]:
     """Voxel means of e_a e_b, weighted, in the order of ``PAIRS[3]``."""
     twist = {
-        name: grid3d.MOMENT * _paired(mode, mode, wanted)
+        name: grid3d.MOMENT * _paired(mode, mode, weights)
         for name, mode in (("yz", g.yz), ("xz", g.xz), ("xy", g.xy))
     }
-    last = grid3d.MOMENT**2 * _paired(g.xyz, g.xyz, wanted)
+    last = grid3d.MOMENT**2 * _paired(g.xyz, g.xyz, weights)
     return [
-        _paired(g.x, g.x, wanted) + twist["xz"] + twist["xy"] + last,
-        _paired(g.y, g.y, wanted) + twist["yz"] + twist["xy"] + last,
-        _paired(g.z, g.z, wanted) + twist["yz"] + twist["xz"] + last,
-        2 * (_paired(g.y, g.z, wanted) + grid3d.MOMENT * _paired(g.xz, g.xy, wanted)),
-        2 * (_paired(g.x, g.z, wanted) + grid3d.MOMENT * _paired(g.yz, g.xy, wanted)),
-        2 * (_paired(g.x, g.y, wanted) + grid3d.MOMENT * _paired(g.yz, g.xz, wanted)),
+        _paired(g.x, g.x, weights) + twist["xz"] + twist["xy"] + last,
+        _paired(g.y, g.y, weights) + twist["yz"] + twist["xy"] + last,
+        _paired(g.z, g.z, weights) + twist["yz"] + twist["xz"] + last,
+        2 * (_paired(g.y, g.z, weights) + grid3d.MOMENT * _paired(g.xz, g.xy, weights)),
+        2 * (_paired(g.x, g.z, weights) + grid3d.MOMENT * _paired(g.yz, g.xy, weights)),
+        2 * (_paired(g.x, g.y, weights) + grid3d.MOMENT * _paired(g.yz, g.xz, weights)),
     ]
 
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,15 +49,21 @@ def lattice_misfit_percent(precipitate: float, matrix: float) -> float:
 
 
 def create(
-    *, space: DesignSpace, settings: Mapping[str, Any], device: str = "cpu"
+    *,
+    space: DesignSpace,
+    settings: Mapping[str, Any],
+    device: str = "cpu",
+    folder: Path | None = None,
 ) -> AtomisticSimulator:
     """The simulator for a design space; see ``atomistic_settings`` for the settings.
 
+    ``folder``: where a relative path of the cache starts; the current folder when not given.
     Raises InvalidCampaignError for settings that cannot be used and for pairs of elements whose
     mixing the calculator gets wrong (unless they are to be flagged), InvalidInputError for a
-    calculator that is not installed or elements that it does not cover.
+    calculator that is not installed, elements that it does not cover and a cache folder that cannot
+    be made.
     """
-    parsed = parse_settings(settings, space)
+    parsed = parse_settings(settings, space, folder)
     potential = load_potential(parsed.calculator, parsed.calculator_settings, device=device)
     return AtomisticSimulator(space, parsed, potential)
 

@@ -17,7 +17,8 @@ seed                  of the permutations; default 0
 force_tolerance_eV_per_angstrom, max_steps   of a relaxation; default 1e-3 and 300
 strain                of the finite differences of the elastic constants; default 0.005
 reference_structures  element -> fcc, bcc, hcp or diamond, for the formation energy
-cache                 folder for results; default in memory only
+cache                 folder for results, from the campaign's folder where the path is relative;
+                      it is made where it is not there; default in memory only
 """
 
 # ruff: noqa: N815  units in the names of settings keep their case
@@ -71,7 +72,7 @@ class _Table(BaseModel):
     max_steps: int = Field(default=300, ge=1)
     strain: float = Field(default=STRAIN, gt=0, le=0.03)
     reference_structures: dict[str, str] = Field(default_factory=dict)
-    cache: str | None = None
+    cache: str | None = Field(default=None, min_length=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +110,13 @@ class Settings:
         }
 
 
-def parse_settings(settings: Mapping[str, Any], space: DesignSpace) -> Settings:
-    """Settings for a design space; InvalidCampaignError names what cannot be used."""
+def parse_settings(
+    settings: Mapping[str, Any], space: DesignSpace, folder: Path | None = None
+) -> Settings:
+    """Settings for a design space; InvalidCampaignError names what cannot be used.
+
+    ``folder``: where a relative path of the cache starts; the current folder when not given.
+    """
     table = parse_table("atomistic: ", _Table, settings)
     if not space.elements:
         raise InvalidCampaignError(
@@ -169,7 +175,7 @@ def parse_settings(settings: Mapping[str, Any], space: DesignSpace) -> Settings:
             strain=table.strain,
             reference_structures=table.reference_structures,
         ),
-        cache=None if table.cache is None else Path(table.cache),
+        cache=None if table.cache is None else (folder or Path()) / table.cache,
     )
 
 

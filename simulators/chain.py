@@ -38,7 +38,7 @@ from simulators.correlation import interface_density, mean_chord_length
 from simulators.elasticity import Stiffness, effective_stiffness, youngs_modulus
 from simulators.limits import output_limits
 from simulators.phases import PhaseModel, PhaseProperties
-from simulators.wiring import check_inputs
+from simulators.wiring import TakesInputs
 
 NAME = "composite-chain"
 VERSION = "1"  # raise it when the same candidate would get other values
@@ -70,7 +70,7 @@ def create(
     return CompositeChain(space, parsed, device)
 
 
-class CompositeChain:
+class CompositeChain(TakesInputs):
     """Effective properties of candidates; see ``outputs`` for names and units.
 
     ``thermal_conductivity_W_per_mK``: mean of k_xx and k_yy; ``conductivity_ratio``: k_xx / k_yy,
@@ -97,18 +97,9 @@ class CompositeChain:
         described = json.dumps(settings.identity(space), sort_keys=True)
         self.version = f"{VERSION}-{hashlib.sha256(described.encode()).hexdigest()[:8]}"
 
-    def evaluate(self, candidates: Sequence[Candidate]) -> list[Outcome]:
-        """One outcome per candidate, in order; what cannot be evaluated fails with its reason.
-
-        Raises InvalidInputError when it was made to be given inputs (``evaluate_given``).
-        """
-        return self.evaluate_given(candidates, [{}] * len(candidates))
-
-    def evaluate_given(
+    def _outcomes(
         self, candidates: Sequence[Candidate], given: Sequence[Mapping[str, float]]
     ) -> list[Outcome]:
-        """As ``evaluate``, with the inputs of each candidate; see ``wiring``."""
-        check_inputs(given, self.inputs, candidates)
         outcomes: dict[int, Outcome] = {}
         groups: dict[tuple[int, ...], list[tuple[int, Image, PhaseProperties]]] = {}
         for position, (candidate, values) in enumerate(zip(candidates, given, strict=True)):

@@ -45,7 +45,7 @@ from simulators.setting_paths import from_folder
 from simulators.setting_tables import parse_table
 from simulators.solution import Solution, excess
 from simulators.solution_settings import load_solution
-from simulators.wiring import check_inputs
+from simulators.wiring import TakesInputs
 
 NAME = "hull"
 VERSION = "1"  # raise it when the same candidate would get other values
@@ -174,7 +174,7 @@ def _check_name(where: str, kind: str, name: str, known: Any) -> None:
         raise InvalidCampaignError(f"{NAME}: {where}" + unknown_name(kind, name, known))
 
 
-class HullSimulator:
+class HullSimulator(TakesInputs):
     """Energies above the hull; the module says which outputs and inputs there are.
 
     Every ok outcome's diagnostics hold the phases' formation energies and, for the candidate as a
@@ -224,18 +224,9 @@ class HullSimulator:
         )
         self.version = f"{VERSION}-{hashlib.sha256(described.encode()).hexdigest()[:8]}"
 
-    def evaluate(self, candidates: Sequence[Candidate]) -> list[Outcome]:
-        """One outcome per candidate, in order; what cannot be evaluated fails with its reason.
-
-        Raises InvalidInputError when it was made to be given inputs (``evaluate_given``).
-        """
-        return self.evaluate_given(candidates, [{}] * len(candidates))
-
-    def evaluate_given(
+    def _outcomes(
         self, candidates: Sequence[Candidate], given: Sequence[Mapping[str, float]]
     ) -> list[Outcome]:
-        """As ``evaluate``, with the inputs of each candidate; see ``wiring``."""
-        check_inputs(given, self.inputs, candidates)
         return [self._evaluate(c, values) for c, values in zip(candidates, given, strict=True)]
 
     def _evaluate(self, candidate: Candidate, inputs: Mapping[str, float]) -> Outcome:

@@ -40,7 +40,7 @@ from simulators.strengthening import (
     Material,
     precipitation_strengthening,
 )
-from simulators.wiring import check_inputs
+from simulators.wiring import TakesInputs
 
 NAME = "precipitation-strength"
 VERSION = "1"  # raise it when the same candidate would get other values
@@ -122,7 +122,7 @@ def _check_name(where: str, kind: str, name: str, known: Any) -> None:
         raise InvalidCampaignError(f"{NAME}: {where}" + unknown_name(kind, name, known))
 
 
-class PrecipitationStrength:
+class PrecipitationStrength(TakesInputs):
     """Strengthening, radius and spacing of the precipitates in the candidates' images.
 
     Every ok outcome's diagnostics list the assumptions, the constants, the shear stress of each
@@ -163,18 +163,9 @@ class PrecipitationStrength:
         )
         self.version = f"{VERSION}-{hashlib.sha256(described.encode()).hexdigest()[:8]}"
 
-    def evaluate(self, candidates: Sequence[Candidate]) -> list[Outcome]:
-        """One outcome per candidate, in order; what cannot be evaluated fails with its reason.
-
-        Raises InvalidInputError when it was made to be given inputs (``evaluate_given``).
-        """
-        return self.evaluate_given(candidates, [{}] * len(candidates))
-
-    def evaluate_given(
+    def _outcomes(
         self, candidates: Sequence[Candidate], given: Sequence[Mapping[str, float]]
     ) -> list[Outcome]:
-        """As ``evaluate``, with the inputs of each candidate; see ``wiring``."""
-        check_inputs(given, self.inputs, candidates)
         return [self._evaluate(c, values) for c, values in zip(candidates, given, strict=True)]
 
     def _evaluate(self, candidate: Candidate, inputs: Mapping[str, float]) -> Outcome:

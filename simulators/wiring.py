@@ -8,13 +8,14 @@
 
 Inputs and outputs are joined only where their units are the same word. A simulator takes inputs
 when its factory has the keyword ``wired`` (the names of those it will be given) and what it makes
-is ``Wirable``.
+is ``Wirable``; ``TakesInputs`` makes it so.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import Protocol, runtime_checkable
@@ -41,6 +42,38 @@ class Wirable(Protocol):
     def evaluate_given(
         self, candidates: Sequence[Candidate], given: Sequence[Mapping[str, float]]
     ) -> list[Outcome]: ...
+
+
+class TakesInputs(ABC):
+    """A simulator that may have been made to be given inputs, some or none; it is ``Wirable``.
+
+    One of this kind says what its ``inputs`` are and what comes of candidates with them.
+    """
+
+    inputs: Mapping[str, str]
+
+    def evaluate(self, candidates: Sequence[Candidate]) -> list[Outcome]:
+        """One outcome per candidate, in order; what cannot be evaluated fails with its reason.
+
+        Raises InvalidInputError when it was made to be given inputs (``evaluate_given``).
+        """
+        return self.evaluate_given(candidates, [{}] * len(candidates))
+
+    def evaluate_given(
+        self, candidates: Sequence[Candidate], given: Sequence[Mapping[str, float]]
+    ) -> list[Outcome]:
+        """As ``evaluate``, with the inputs of each candidate, name -> value.
+
+        Raises InvalidInputError unless there is one mapping a candidate with exactly the inputs.
+        """
+        check_inputs(given, self.inputs, candidates)
+        return self._outcomes(candidates, given)
+
+    @abstractmethod
+    def _outcomes(
+        self, candidates: Sequence[Candidate], given: Sequence[Mapping[str, float]]
+    ) -> list[Outcome]:
+        """One outcome per candidate, each with exactly its inputs."""
 
 
 class _Fed:

@@ -13,7 +13,8 @@ from loop.candidate import Candidate
 from loop.errors import InvalidCampaignError, InvalidInputError
 from loop.protocols import Simulator
 from loop.space import DesignSpace
-from simulators.atomistic import create, lattice_misfit_percent
+from simulators import registry
+from simulators.atomistic import AtomisticSimulator, create, lattice_misfit_percent
 from simulators.atomistic_cache import ResultCache
 from simulators.atomistic_phases import Atomistics, Sampling
 from simulators.calculators import load_potential
@@ -90,6 +91,49 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "cache").rmdir()
     assert cache.get({"a": 1}, lambda: {"b": 2}) == {"b": 2}
     assert "cannot be written" in cache.problem
+
+
+def test_a_relative_folder_lies_in_the_campaigns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the program is started; an absolute one is where it says, and the values are the
+    same as without any.
+    """
+    campaign, elsewhere = tmp_path / "campaign", tmp_path / "elsewhere"
+    for folder in (campaign, elsewhere):
+        folder.mkdir()
+    monkeypatch.chdir(elsewhere)
+    space = DesignSpace(phases=("fcc",), elements=("Cu",))
+    one = Candidate(phases=("fcc",), elements=("Cu",), phase_compositions=np.ones((1, 1)))
+    found = []
+    for cache in (None, "kept/atoms", str(tmp_path / "absolute"), "kept/atoms"):
+        settings = {"outputs": ["fcc_lattice_parameter_angstrom"], "repeats": 1}
+        if cache is not None:
+            settings["cache"] = cache
+        made = registry.create("atomistic", space=space, settings=settings, folder=campaign)
+        assert isinstance(made, AtomisticSimulator)
+        (outcome,) = made.evaluate([one])
+        found.append((made.version, outcome, made.atomistics.cache.made))
+    assert [computed for *_, computed in found] == [1, 1, 1, 0]
+    assert all(rest[:2] == found[0][:2] for rest in found)
+    for folder in (campaign / "kept" / "atoms", tmp_path / "absolute"):
+        assert len(list(folder.rglob("*.json"))) == 1
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_without_a_campaigns_folder_it_starts_where_we_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    create(space=DesignSpace(phases=("fcc",), elements=("Cu",)), settings={"cache": "atoms"})
+    assert (tmp_path / "atoms").is_dir()
+
+
+def test_a_campaigns_cache_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "atoms").write_text("")
+    space = DesignSpace(phases=("fcc",), elements=("Cu",))
+    with pytest.raises(InvalidInputError, match=r"atoms cannot be made: .*; name a folder"):
+        create(space=space, settings={"cache": "atoms"}, folder=tmp_path)
 
 
 # The simulator
@@ -203,6 +247,8 @@ def test_elements_without_parameters_are_named() -> None:
         ({"reference_structures": {"Ni": "hpc"}}, "did you mean 'hcp'"),
         ({"wrong_signs": "ignore"}, "wrong_signs is 'ignore'"),
         ({"calculator_settings": {"cutoff": 3}}, "unknown setting 'cutoff'"),
+        ({"cache": ""}, "cache is ''"),
+        ({"cache": 3}, "cache is 3"),
     ],
 )
 def test_bad_settings(settings: dict[str, Any], message: str) -> None:

@@ -14,7 +14,7 @@ from loop.protocols import Simulator
 from loop.space import DesignSpace
 from simulators import registry
 from simulators.contract import CHECKS, Check
-from simulators.wiring import Wired, Wires, connect
+from simulators.wiring import TakesInputs, Wirable, Wired, Wires, connect
 from tests.simulators.conftest import ImageMaker
 from tests.simulators.designs import COMPOSITE, ORDERED, composite, composites, superalloy
 
@@ -204,6 +204,40 @@ def test_inputs_are_not_forgotten(designs: list[Candidate]) -> None:
     chain: Any = strength()
     with pytest.raises(InvalidInputError, match="1 candidates were given for 2"):
         chain.evaluate_given(designs[:2], [{SHEAR: 1.0}])
+    plain: Any = registry.create(
+        "composite-chain", space=composite(), settings={"phase_properties": COMPOSITE}
+    )
+    with pytest.raises(InvalidInputError, match=r"inputs \['x'\] were given; expected \[\]"):
+        plain.evaluate_given(designs[:1], [{"x": 1.0}])
+
+
+class Doubled(TakesInputs):
+    """Twice what it is given; 0 where it was made for no input."""
+
+    name, version = "doubled", "1"
+    outputs: Mapping[str, str] = {"twice": "GPa"}
+
+    def __init__(self, wired: Sequence[str] = ()) -> None:
+        self.inputs = dict.fromkeys(wired, "GPa")
+
+    def _outcomes(
+        self, candidates: Sequence[Candidate], given: Sequence[Mapping[str, float]]
+    ) -> list[Outcome]:
+        assert len(candidates) == len(given)
+        return [Outcome("ok", {"twice": 2 * sum(one.values())}) for one in given]
+
+
+def test_one_of_your_own_says_only_what_comes_of_its_inputs(designs: list[Candidate]) -> None:
+    """Contract, wires and refusals are those of the built-in ones."""
+    plain, taking = Doubled(), Doubled(["in"])
+    assert isinstance(plain, Simulator)
+    assert isinstance(taking, Wirable)
+    assert [o.values["twice"] for o in plain.evaluate(designs)] == [0.0] * len(designs)
+    (wired,) = connect([taking, Source()], {"doubled": {"in": "matrix_shear_modulus_GPa"}})
+    (outcome,) = wired.evaluate(designs[:1])
+    assert outcome.values["twice"] == 2 * outcome.values["matrix_shear_modulus_GPa"]
+    with pytest.raises(InvalidInputError, match=r"inputs \[\] were given; expected \['in'\], as"):
+        taking.evaluate(designs[:1])
 
 
 def test_in_a_process_of_its_own(designs: list[Candidate]) -> None:
