@@ -110,15 +110,19 @@ class Proposal:
     outcomes: tuple[Outcome, ...] | None
     warnings: tuple[str, ...]
     about: Mapping[str, Any]  # generator, its checkpoint, guidance, steps
+    # (n,) percent of held-out designs that are less likely to the generator, where that was asked.
+    familiarity: FloatArray | None = None
 
     def frame(self) -> pd.DataFrame:
         """One row a design: id, what was requested and what was simulated.
 
         ``requested_P`` beside P for every property that was asked for, then the other properties.
-        ``error_%``: as ``errors``, where something was wished.
+        ``error_%``: as ``errors``, where something was wished. ``familiarity_%``: where asked for.
         """
         table: dict[str, Any] = {"id": [c.id for c in self.designs]}
         found = self.outcomes
+        if self.familiarity is not None:
+            table["familiarity_%"] = self.familiarity
         if found is not None:
             table["status"] = [o.status for o in found]
         asked = np.isfinite(self.requests)

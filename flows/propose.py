@@ -17,7 +17,7 @@ from flows.conditions import Condition, with_conditions
 from flows.proposal import TOGETHER, Proposal, Wish, draw_wishes
 from generators.asked import Asked
 from generators.distil import distil
-from generators.familiarity import Conditions
+from generators.familiarity import Conditions, Familiarity
 from generators.flow import JointFlow
 from generators.student import JointStudent
 from generators.student_files import load_student, register, registered
@@ -36,6 +36,8 @@ from loop.summary import LOOP_ARM
 FloatArray = NDArray[np.float64]
 MOST_DESIGNS = 4096  # in one answer
 GUIDANCE = 2.0
+REFERENCES = 128  # held-out designs that others are compared with
+STRANGE = 2.0  # percent
 Guide = Literal["classifier-free", "regressor", "surrogate", "simulator"]
 
 
@@ -144,6 +146,7 @@ def propose(
     student: bool = False,
     steps: int | None = None,
     score: bool = False,
+    familiarity: bool = False,
     seed: int = 0,
 ) -> Proposal:
     """n designs for the wishes, or the campaign's targets, from its trained generator.
@@ -152,7 +155,9 @@ def propose(
     of its own, below 0 to lead away from it. ``guide``: what leads to the wishes, see
     ``guided``; None: what the campaign's settings say.
     ``student``: by the few-step student of that generator, with ``steps`` where there are several.
-    ``score``: have the simulators evaluate them. ``seed``: another one, other designs.
+    ``score``: have the simulators evaluate them. ``familiarity``: how many percent of the library's
+    held-out designs are less likely to the generator than each, with a warning of those below
+    nearly all. ``seed``: another one, other designs.
     Raises InvalidInputError for a number out of range, a student that is not there and a guide
     that the generator does not have, LedgerError when nothing is trained yet.
     """
@@ -160,6 +165,10 @@ def propose(
         raise InvalidInputError(f"{n} designs were asked for; expected 1 to {MOST_DESIGNS}")
     if not 0 <= guidance < math.inf:
         raise InvalidInputError(f"guidance is {guidance:g}; expected a scale of 0 or more")
+    if steps is not None and not student:
+        raise InvalidInputError(
+            f"steps = {steps} says which student is to answer; ask for the student as well"
+        )
     generator, kept = trained(session)
     about: dict[str, Any] = {
         "generator": generator.name,
@@ -185,14 +194,20 @@ def propose(
     requests = draw_wishes(n, wishes, targets, session.properties, generator.near, rng)
     designs = asked.generate(_labelled(asked, requests, labels), guidance=guidance, rng=rng)
     designs = within_constraints(session.campaign.space, designs)
+    said = warnings_for(session, np.vstack([requests, *further]), labels or {})
+    shares = None
+    if familiarity:
+        shares, strange = familiar(generator, designs, seed)
+        said += strange
     return Proposal(
         properties=session.properties,
         wishes=tuple(wishes),
         designs=tuple(designs),
         requests=requests,
         outcomes=tuple(evaluate(session.simulators, designs)) if score else None,
-        warnings=tuple(warnings_for(session, np.vstack([requests, *further]))),
+        warnings=tuple(said),
         about=about,
+        familiarity=shares,
     )
 
 
@@ -217,9 +232,43 @@ def known_values(session: Session) -> FloatArray:
     return np.array([[row.get(k, np.nan) for k in session.properties] for row in rows])
 
 
-def warnings_for(session: Session, requests: FloatArray) -> list[str]:
-    """What is to be said of requests (n, k) unlike all that was evaluated."""
-    return Conditions(known_values(session), session.properties).warnings(requests)
+def warnings_for(
+    session: Session, requests: FloatArray, labels: Mapping[str, str] | None = None
+) -> list[str]:
+    """What is to be said of requests (n, k), and of labels, unlike all that was evaluated."""
+    said = Conditions(known_values(session), session.properties).warnings(requests)
+    records = session.records(LOOP_ARM, session.next_round()) if labels else []
+    for name, value in (labels or {}).items():
+        if not any(r.candidate.labels.get(name) == value for r in records):
+            said.append(
+                f"nothing that was evaluated has {name} = {value}; what is proposed is a guess"
+            )
+    return said
+
+
+def familiar(
+    generator: Answering, designs: Sequence[Candidate], seed: int
+) -> tuple[FloatArray, list[str]]:
+    """(n,) percent of held-out designs that are less likely than each, and what is to be said.
+
+    Raises InvalidInputError for a generator without a likelihood.
+    """
+    if not isinstance(generator, JointFlow):
+        raise InvalidInputError(
+            f"the campaign's generator is {generator.name}, which has no exact likelihood; leave "
+            "the familiarity out, or use joint-flow or diffusion"
+        )
+    rng = np.random.default_rng([seed, REFERENCES])
+    usual = Familiarity.of(generator, generator.held_out(REFERENCES, rng), rng=rng)
+    shares = usual.percentile(designs, rng=rng)
+    strange = int((shares < STRANGE).sum())
+    if not strange:
+        return shares, []
+    return shares, [
+        f"{strange} of {len(designs)} designs are less likely to the generator than "
+        f"{100 - STRANGE:g} % of {REFERENCES} held-out designs of the library: they are unlike "
+        "what it learned"
+    ]
 
 
 def distil_last(

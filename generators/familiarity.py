@@ -57,7 +57,11 @@ class Conditions:
         return found < least
 
     def warnings(self, requests: FloatArray) -> list[str]:
-        """One sentence for each different request that is unusual, and why."""
+        """One sentence for each different request that is unusual, and why.
+
+        Where fewer than ``LEAST_ROWS`` rows know what is asked there is no density to go by: then
+        for each that asks for a value outside their range, or that no row knows all of.
+        """
         # A NaN is not equal to itself.
         given = np.nan_to_num(np.atleast_2d(requests), nan=np.inf)
         different = np.unique(given, axis=0)
@@ -65,16 +69,35 @@ class Conditions:
         found, least, rows = self._compared(different)
         said = []
         for request, density, lowest, n in zip(different, found, least, rows, strict=True):
-            if not density < lowest:
-                continue
             asked = np.flatnonzero(np.isfinite(request))
             words = " and ".join(f"{self.properties[j]} = {request[j]:.6g}" for j in asked)
+            if n < LEAST_ROWS and len(asked):
+                said += self._of_few(request, asked, words, int(n))
+            if not density < lowest:
+                continue
             said.append(
                 f"nothing like {words} was in the training: log-density {density:.1f} beside "
                 f"{lowest:.1f} of the least likely of {n} rows{self._beyond(request, asked)}; "
                 "have what is proposed simulated before you trust it"
             )
         return said
+
+    def _of_few(
+        self, request: FloatArray, asked: NDArray[np.intp], words: str, n: int
+    ) -> list[str]:
+        """What can be said of a request by ``n`` rows, too few for a density."""
+        if n == 0:
+            together = " together" if len(asked) > 1 else ""
+            return [
+                f"nothing in the training tells of {words}: no row has "
+                f"{' and '.join(self.properties[j] for j in asked)}{together}"
+            ]
+        if beyond := self._beyond(request, asked):
+            return [
+                f"nothing like {words} was in the training, of which only {n} rows tell{beyond}; "
+                "have what is proposed simulated before you trust it"
+            ]
+        return []
 
     def _beyond(self, request: FloatArray, asked: NDArray[np.intp]) -> str:
         """Which of the asked values lie outside the learned range."""

@@ -71,6 +71,13 @@ class ProposeIn(BaseModel):
     )
     student: bool = Field(default=False, description="By the few-step student")
     score: bool = Field(default=False, description="Have the simulators evaluate the designs")
+    steps: int | None = Field(
+        default=None, ge=1, le=16, description="Of which student; without one: the newest"
+    )
+    familiarity: bool = Field(
+        default=False,
+        description="How many percent of held-out designs are less likely to the generator",
+    )
     seed: int = Field(default=0, ge=0, description="Another one: other designs")
 
 
@@ -87,8 +94,8 @@ class ProposedInfo(BaseModel):
     also: list[ConditionIn] = Field(description="Further conditions, as they were asked")
     warnings: list[str] = Field(description="Requests unlike all that was evaluated, and why")
     designs: list[dict[str, Any]] = Field(
-        description="id, requested_P and P per property, PHASE:ELEMENT fractions, process, labels, "
-        "microstructure as rows of phase labels"
+        description="id, familiarity_% if asked, requested_P and P per property, PHASE:ELEMENT "
+        "fractions, process, labels, microstructure as rows of phase labels"
     )
 
 
@@ -162,7 +169,9 @@ def _answer(ledger: Ledger, name: str, asked: ProposeIn) -> ProposedInfo:
                 guidance=asked.guidance,
                 guide=asked.guide,
                 student=asked.student,
+                steps=asked.steps,
                 score=asked.score,
+                familiarity=asked.familiarity,
                 seed=asked.seed,
             )
     images = (design.microstructure for design in found.designs)

@@ -107,6 +107,14 @@ def propose(
         typer.Option("--steps", metavar="N", min=1, max=MOST_STEPS, help="Of which student."),
     ] = None,
     score: Score = False,
+    familiarity: Annotated[
+        bool,
+        typer.Option(
+            "--familiarity",
+            metavar=FLAG,
+            help="How many percent of held-out designs are less likely to the generator.",
+        ),
+    ] = False,
     output: Output = None,
     pictures: Pictures = None,
     seed: Seed = 0,
@@ -146,6 +154,7 @@ def propose(
             student=student,
             steps=steps,
             score=score,
+            familiarity=familiarity,
             seed=seed,
         )
     answer(found, output, pictures, as_json)

@@ -55,12 +55,19 @@ def test_a_value_out_of_range_is_named_with_the_range() -> None:
     assert "gamma_prime_fraction is" not in said
 
 
-def test_few_rows_say_nothing() -> None:
+def test_few_rows_tell_of_their_range_alone() -> None:
     few = VALUES.copy()
     few[10:, 2] = np.nan
     conditions = Conditions(few, NAMES)
-    assert np.isnan(conditions.log_density(np.array([[200.0, 8.3, 0.6]])))
-    assert conditions.warnings(np.array([[200.0, 8.3, 9.0]])) == []
+    inside = few[:1].copy()
+    assert np.isnan(conditions.log_density(inside))
+    assert conditions.warnings(inside) == []
+    (said,) = conditions.warnings(np.array([[few[0, 0], few[0, 1], 9.0]]))
+    assert "of which only 10 rows tell" in said
+    assert f"{NAMES[2]} is above all of them" in said
+    few[:, 2] = np.nan
+    (said,) = Conditions(few, NAMES).warnings(inside)
+    assert said.endswith(f"no row has {' and '.join(NAMES)} together")
     with pytest.raises(InvalidInputError, match="2 columns; expected 3"):
         conditions.log_density(np.zeros((1, 2)))
 

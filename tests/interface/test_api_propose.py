@@ -76,6 +76,7 @@ def test_further_conditions_and_their_place_in_the_document(ledger: Ledger) -> N
         ({"also": [{"values": {"densty_g_per_cm3": 8}}]}, "did you mean 'density_g_per_cm3'"),
         ({"also": [{"weight": 20}]}, "also.0.weight: input should be less than or equal to 15"),
         ({"also": [{"weight": 1}]}, "asks for nothing; leave it out"),
+        ({"steps": 2}, "says which student is to answer"),
         ({"student": True}, "has no student of any steps at guidance 2"),
     ],
 )

@@ -75,7 +75,7 @@ def test_values_and_ranges_scored_and_written() -> None:
     assert call("propose", NAME, *words, "--output", "designs.json").exit_code == 0
     document = json.loads(Path("designs.json").read_text())
     assert (document["generator"], document["guidance"]) == ("joint-flow", 2.0)
-    assert document["warnings"] == [] or isinstance(document["warnings"][0], str)
+    assert document["warnings"] == []
     assert np.shape(document["designs"][0]["microstructure"]) == (16, 16)
     assert document["designs"][0]["phases"] == ["gamma", "gamma_prime"]
 
@@ -85,6 +85,21 @@ def test_a_request_like_nothing_before_is_warned_of() -> None:
     found = call("propose", NAME, "-n", "1", "--set", "density_g_per_cm3=19")
     assert found.exit_code == 0, found.output
     assert "warning: nothing like density_g_per_cm3 = 19 was in the training" in found.stderr
+
+
+@pytest.mark.usefixtures("run_here")
+def test_how_usual_designs_are_to_the_generator() -> None:
+    words = ("-n", "3", "--set", "density_g_per_cm3=7.4")
+    found = call("propose", NAME, *words, "--familiarity", "--json")
+    assert found.exit_code == 0, found.output
+    document = json.loads(found.stdout)
+    shares = [one["familiarity_%"] for one in document["designs"]]
+    # Of 128 held-out designs some number is less likely than each.
+    np.testing.assert_allclose(np.round(np.array(shares) * 1.28) / 1.28, shares, atol=1e-9)
+    assert all(0 <= share <= 100 for share in shares)
+    warned = any("less likely to the generator" in text for text in document["warnings"])
+    assert warned == (min(shares) < 2)
+    assert [one["id"] for one in designs(*words)] == [one["id"] for one in document["designs"]]
 
 
 @pytest.mark.usefixtures("run_here")
