@@ -30,6 +30,7 @@ BUILT_IN: Mapping[str, str] = {
     "atomistic": "simulators.atomistic:create",
     "composite-chain": "simulators.chain:create",
     "correlation": "simulators.correlation_simulator:create",
+    "descriptors": "simulators.alloy_descriptors:create",
     "heat-treatment": "simulators.heat_treatment:create",
     "hull": "simulators.energy_above_hull:create",
     "measured": "simulators.measured:create",
