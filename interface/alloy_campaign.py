@@ -15,6 +15,7 @@ from loop.campaign import load_campaign
 from loop.constraints import AtMost, parse_constraint
 from loop.errors import InvalidInputError, SpinodalError
 from loop.library import Library
+from loop.polytope import CompositionSet
 from loop.scaffold import move_into_place, quoted, quoted_list, toml_key
 from simulators import registry
 from simulators.measured_files import csv_text
@@ -24,6 +25,7 @@ TABLE, CAMPAIGN = "alloys.csv", "campaign.toml"
 GENERATOR = "genetic"
 ROUNDS = 5
 SMALLEST_LIBRARY = 16
+MARGINS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # that are offered where a narrower one excludes all
 DECIMALS = 6  # of atomic fractions in the table that is written
 
 
@@ -99,6 +101,7 @@ def new_from_alloys(
         isinstance(parse_constraint(text), AtMost) for text in kept
     ):
         kept.append(AtMost(most).text)
+    _check_within_bounds(table, kept, margin)
     text = _campaign_text(folder.name, table, aims, kept, margin, batch, seed)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -117,6 +120,32 @@ def new_from_alloys(
             "check the place and its free space"
         ) from None
     return folder / CAMPAIGN
+
+
+def _check_within_bounds(table: AlloyTable, constraints: Sequence[str], margin: float) -> None:
+    """Refuse constraints that only the bounds exclude, which nobody wrote: the table gave them."""
+    CompositionSet.of(table.elements, constraints)  # what excludes itself is told as it is
+
+    def conflict(width: float) -> str | None:
+        bounds = [f"{low} <= {e} <= {high}" for e, low, high in _bounds(table, width)]
+        try:
+            CompositionSet.of(table.elements, [*constraints, *bounds])
+        except InvalidInputError as error:
+            return str(error)
+        return None
+
+    told = conflict(margin)
+    if told is None:
+        return
+    wide = next((m for m in MARGINS if m > margin and conflict(m) is None), None)
+    raise InvalidInputError(
+        f"{told}. The bounds of elements are those of the table, widened by --margin {margin:g}: "
+        + (
+            f"--margin {wide:g} allows it, if that is meant"
+            if wide is not None
+            else "none allows it, the table has no alloys near; change the constraint"
+        )
+    )
 
 
 def _check(draft: Path) -> None:

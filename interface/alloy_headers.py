@@ -1,7 +1,7 @@
-"""What the headers of a scientist's table say: quantity and unit, element and percent of what.
+"""What the headers of a scientist's table say about properties: quantity, unit and role.
 
-``Yield strength (MPa)``, ``hardness_HV``, ``Density [g/cm³]`` -> name and unit;
-``Al``, ``Al (at.%)``, ``wt% Ni``, ``alloy:Al`` -> element and kind of percent.
+``Yield strength (MPa)``, ``hardness_HV``, ``Density [g/cm³]`` -> name and unit. Columns of elements
+are in ``interface.alloy_elements``.
 """
 
 from __future__ import annotations
@@ -9,34 +9,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from loop.errors import InvalidInputError
-from loop.formula import SYMBOLS, check_symbol
+from loop.units import UNITS, unit_suffix
 
-# Units as they are written behind an underscore in a property's name, and as people write them.
-UNITS = {
-    "HV": "HV", "HB": "HB", "HRA": "HRA", "HRB": "HRB", "HRC": "HRC", "HK": "HK",
-    "GPa": "GPa", "MPa": "MPa", "kPa": "kPa", "Pa": "Pa",
-    "g_per_cm3": "g/cm3", "kg_per_m3": "kg/m3", "USD_per_kg": "USD/kg",
-    "W_per_mK": "W/mK", "S_per_m": "S/m", "MS_per_m": "MS/m", "ohm_m": "ohm m",
-    "uohm_cm": "uohm cm", "J_per_m2": "J/m2", "J_per_molK": "J/molK", "kJ_per_mol": "kJ/mol",
-    "eV_per_atom": "eV/atom", "per_K": "1/K", "MPa_m05": "MPa m0.5", "mm_per_year": "mm/year",
-    "mA_per_cm2": "mA/cm2", "A_per_m": "A/m", "emu_per_g": "emu/g",
-    "eV": "eV", "J": "J", "T": "T", "mT": "mT", "K": "K", "degC": "degC", "percent": "percent",
-    "mm": "mm", "um": "um", "nm": "nm", "angstrom": "angstrom", "h": "h", "s": "s",
-}  # fmt: skip
-DIMENSIONLESS = ("1", "-", "–", "")
-_SPELLINGS = {
-    "%": "percent", "°c": "degC", "c": "degC", "ºc": "degC", "å": "angstrom",
-    "w/(mk)": "W_per_mK", "wm-1k-1": "W_per_mK", "gcm-3": "g_per_cm3", "g/cc": "g_per_cm3",
-    "kgm-3": "kg_per_m3", "mpam0.5": "MPa_m05", "mpam^0.5": "MPa_m05", "mpam1/2": "MPa_m05",
-    "mpa√m": "MPa_m05", "ohmm": "ohm_m", "uohmcm": "uohm_cm", "vickers": "HV",
-}  # fmt: skip
-_SIGNS = {
-    **dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁻−", "0123456789--", strict=True)),
-    "µ": "u", "μ": "u", "Ω": "ohm", "·": " ", "⋅": " ", "*": " ",
-}  # fmt: skip
 _BRACKETS = re.compile(r"^(.*?)\s*[(\[]([^()\[\]]*(?:\([^()]*\)[^()\[\]]*)?)[)\]]\s*(.*)$")
-_PERCENT = re.compile(r"(wt|w|mass|at|mol)[\s.]*(?:%|percent|pct|fraction|frac)\.?", re.IGNORECASE)
 _UNCERTAINTY = {"uncertainty", "std", "stdev", "sd", "sigma", "error", "err"}
 _KINDS = {"uncertainty": "uncertainty", "spread": "spread", "count": "count"}
 
@@ -64,11 +39,15 @@ class Quantity:
         """As a work list writes it: ``g/cm3``, "1" without a unit."""
         if not self.suffix:
             return "1"
-        return UNITS.get(self.suffix, self.suffix.replace("_per_", "/").replace("_", " "))
+        known = UNITS.get(self.suffix)
+        return known.typed if known else self.suffix.replace("_per_", "/").replace("_", " ")
 
 
 def read_quantity(header: str) -> Quantity:
-    """A header of a column of numbers taken apart; see the module's text."""
+    """A header of a column of numbers taken apart; see the module's text.
+
+    Raises InvalidInputError for a unit that cannot stand in a property's name.
+    """
     text = re.sub(r"±|\+/-|\+-", " uncertainty ", header).strip()
     suffix: str | None = None
     if matched := _BRACKETS.match(text):
@@ -91,56 +70,3 @@ def read_quantity(header: str) -> Quantity:
                 kept, suffix = kept[:start], unit
                 break
     return Quantity("_".join(w.lower() for w in kept), suffix, role)
-
-
-def unit_suffix(text: str) -> str:
-    """A unit as a name carries it: ``g/cm³`` -> ``g_per_cm3``; "" for none.
-
-    Raises InvalidInputError for what cannot stand in a name.
-    """
-    plain = text.strip()
-    if plain in DIMENSIONLESS:
-        return ""
-    for sign, written in _SIGNS.items():
-        plain = plain.replace(sign, written)
-    squeezed = re.sub(r"\s", "", plain)
-    if (known := _SPELLINGS.get(squeezed.lower())) is not None:
-        return known
-    for suffix, written in UNITS.items():
-        if squeezed in (suffix, re.sub(r"\s", "", written)):
-            return suffix
-    made = squeezed.replace("^", "").replace("/", "_per_").replace("%", "percent")
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", made):
-        raise InvalidInputError(
-            f"unit {text!r} cannot be part of a property's name; write it with letters, digits "
-            "and /, such as W/mK"
-        )
-    return made
-
-
-def read_element(header: str) -> tuple[str, str | None] | None:
-    """(element, "weight", "atomic" or None where nothing is said) of a column; None for others.
-
-    Raises InvalidInputError for a column that says percent of an element that does not exist.
-    """
-    kind: str | None = None
-    text = header
-    if matched := _PERCENT.search(header):
-        kind = "weight" if matched[1].lower() in ("wt", "w", "mass") else "atomic"
-        text = header[: matched.start()] + " " + header[matched.end() :]
-    text = re.sub(r"[()\[\],.%]", " ", text)
-    phased = ":" in text
-    name = re.sub(r"^[xc]_", "", text.rpartition(":")[2].strip()).strip("_ ")
-    if name in SYMBOLS:
-        return name, kind
-    if phased or (kind is not None and re.fullmatch(r"[A-Z][a-z]?", name)):
-        check_symbol(name, f"column {header!r}")
-    return None
-
-
-def percent_of(header: str) -> str:
-    """``wt%`` or ``at%`` where a header says it, else ""."""
-    matched = _PERCENT.search(header)
-    if matched is None:
-        return ""
-    return "wt%" if matched[1].lower() in ("wt", "w", "mass") else "at%"

@@ -22,8 +22,8 @@ from interface.alloy_headers import Quantity, read_quantity
 from loop.errors import InvalidInputError, unknown_name
 from loop.formula import to_formula
 from loop.laboratory import counted
-from simulators.measured import usual_limits
 from simulators.measured_files import Rows, read_rows
+from simulators.measured_limits import usual_limits
 from simulators.measured_work import read_value
 
 FloatArray = NDArray[np.float64]
@@ -111,7 +111,11 @@ def read_alloys(
     if len(measured) < len(table.rows):
         notes.append(f"{len(table.rows) - len(measured)} lack {' or '.join(names)}")
     table = Rows(table.path, table.header, tuple(row for row, _ in measured))
-    compositions = read_table_compositions(table, formula=formula, normalise=normalise)
+    used = {c for p in properties for c in (p.value, p.uncertainty, *(p.repeats or ())) if c}
+    compositions = read_table_compositions(
+        table, formula=formula, normalise=normalise, aside=used | set(only or {}) | set(labels)
+    )
+    notes.append(f"compositions by {compositions.words}")
     elements = _order(compositions.rows)
     x = np.array([[row.get(e, 0.0) for e in elements] for row in compositions.rows])
     x = x.reshape(len(measured), len(elements))
@@ -223,7 +227,8 @@ def _read(
     low, high = usual_limits(found.quantity.full, found.quantity.unit)
     if not low <= value <= high:
         raise InvalidInputError(
-            f"{where}: {value:g} is outside the physical range [{low:g}, {high:g}]; correct it"
+            f"{where}: {value:g} is outside the physical range [{low:g}, {high:g}]; correct it, or "
+            "the unit in the header"
         )
     if found.uncertainty is not None and cells[found.uncertainty].lower() not in BLANK:
         if uncertainty is not None:

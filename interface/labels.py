@@ -12,41 +12,8 @@ from functools import lru_cache
 
 from loop.candidate import Candidate
 from loop.targets import Maximise, Minimise, Range, Target, Value
+from loop.units import UNITS
 
-# Unit endings of property names -> as printed. Longest match wins; case matters.
-UNITS: Mapping[str, str] = {
-    "GPa": "GPa",
-    "MPa": "MPa",
-    "Pa": "Pa",
-    "W_per_mK": "W m⁻¹ K⁻¹",
-    "S_per_m": "S/m",
-    "ohm_m": "Ω·m",
-    "g_per_cm3": "g/cm³",
-    "kg_per_m3": "kg/m³",
-    "USD_per_kg": "USD/kg",
-    "eV_per_atom": "eV/atom",
-    "kJ_per_mol": "kJ/mol",
-    "J_per_m2": "J/m²",
-    "J_per_molK": "J mol⁻¹ K⁻¹",
-    "per_px": "1/px",
-    "per_nm": "1/nm",
-    "per_um": "1/µm",
-    "per_K": "1/K",
-    "px": "px",
-    "nm": "nm",
-    "um": "µm",
-    "mm": "mm",
-    "K": "K",
-    "degC": "°C",
-    "h": "h",
-    "s": "s",
-    "percent": "%",
-    "eV": "eV",
-    "angstrom": "Å",
-    "HV": "HV",
-    "HB": "HB",
-    "HRC": "HRC",
-}
 _WORDS: Mapping[str, str] = {
     "youngs": "Young’s",
     "poissons": "Poisson’s",
@@ -81,7 +48,7 @@ def split_property(name: str) -> tuple[str, str]:
     for start in range(1, len(tokens)):
         unit = UNITS.get("_".join(tokens[start:]))
         if unit is not None:
-            return _sentence(tokens[:start]), unit
+            return _sentence(tokens[:start]), unit.printed
     return _sentence(tokens), ""
 
 

@@ -17,6 +17,20 @@ from loop.formula import check_symbol
 ROUNDING_TOLERANCE = 1e-5
 
 
+def no_utf8(data: bytes) -> str:
+    """What is wrong with the content of a file that is no UTF-8, and how a spreadsheet mends it."""
+    found = "its text is UTF-16"
+    if data[:2] not in (b"\xff\xfe", b"\xfe\xff"):
+        start = len(data)
+        try:
+            data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            start = error.start
+        line = data.count(b"\n", 0, start) + 1
+        found = f"line {line} is not UTF-8, perhaps Latin-1"
+    return f"{found}; save it as UTF-8 (in a spreadsheet as 'CSV UTF-8')"
+
+
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
@@ -28,7 +42,11 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise InvalidInputError(
             f"no compositions file at {path}; give a CSV with columns PHASE:ELEMENT"
         ) from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError:
+        raise InvalidInputError(
+            f"cannot read compositions {path}: {no_utf8(path.read_bytes())}"
+        ) from None
+    except (OSError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise InvalidInputError(
             f"cannot read compositions {path}: {reason}; expected a UTF-8 CSV file"

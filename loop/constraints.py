@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from loop.errors import InvalidInputError
-from loop.formula import check_symbol
+from loop.errors import InvalidInputError, unknown_name
+from loop.formula import SYMBOLS, check_symbol
+from loop.formula_rules import check_decimal_points
 
 FORMS = "'Al <= 0.3', '0.5 <= Ni + Co <= 0.8', 'Ni:Al = 3:1' or 'at most 5 elements'"
 
@@ -141,8 +142,9 @@ def parse_constraint(text: str) -> Constraint:
     """A constraint from its text; numbers are atomic fractions, or atomic percent with ``%``.
 
     Raises InvalidInputError, naming the text, for anything that cannot be read, an unknown
-    element (with the nearest) and percent by weight.
+    element (with the nearest), a decimal comma and percent by weight.
     """
+    check_decimal_points("constraint", text)
     plain = " ".join(text.split())
     if re.search(r"(wt|w|mass)\.?\s*%|\b(wt|mass)\b", plain, re.IGNORECASE):
         raise InvalidInputError(
@@ -173,6 +175,37 @@ def parse_constraint(text: str) -> Constraint:
         low, high = ends if signs[0] == "<=" else ends[::-1]
         return Group(_sum_of(text, sides[2]), low, high)
     raise InvalidInputError(f"constraint {text!r} cannot be read; expected such as {FORMS}")
+
+
+def foreign_element(element: str, elements: Sequence[str]) -> str:
+    """Message for a constraint on an element that is not among ``elements``."""
+    if element not in SYMBOLS:
+        return "constraint: " + unknown_name("element", element, elements)
+    return (
+        f"constraint on {element}: no composition here has {element}, only {', '.join(elements)} "
+        "(the elements of the ends, or of the campaign); leave it out, or add the element"
+    )
+
+
+def sum_conflict(
+    elements: Sequence[str], low: Sequence[float], high: Sequence[float], *, tolerance: float = 0.0
+) -> str | None:
+    """Why bounds (e,) of atomic fractions allow no sum of 1, naming the elements; None if they do.
+
+    ``tolerance``: by which the sum of bounds may miss 1.
+    """
+
+    def listed(ends: Sequence[float], *, all_of_them: bool) -> str:
+        pairs = [(e, x) for e, x in zip(elements, ends, strict=True) if all_of_them or x > 0]
+        return ", ".join(f"{element} {x:g}" for element, x in pairs)
+
+    if (least := sum(low)) > 1 + tolerance:
+        named = listed(low, all_of_them=False)
+        return f"lower bounds sum to {least:g} ({named}); expected at most 1: lower one of them"
+    if (most := sum(high)) < 1 - tolerance:
+        named = listed(high, all_of_them=True)
+        return f"upper bounds sum to {most:g} ({named}); expected at least 1: raise one of them"
+    return None
 
 
 def _amount_of(text: str, part: str) -> float:

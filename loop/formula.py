@@ -14,7 +14,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from loop.composition import FloatArray, closure
+from loop.element_names import NAMES, OTHER_NAMES
 from loop.errors import InvalidInputError, unknown_name
+from loop.formula_rules import (
+    UNIT,
+    OtherSumError,
+    check_decimal_points,
+    check_no_trade_name,
+    whole_of,
+    without_brackets,
+)
 
 if TYPE_CHECKING:
     from pymatgen.core import Composition
@@ -27,17 +36,28 @@ _SYMBOLS = (
 )
 SYMBOLS: tuple[str, ...] = tuple(_SYMBOLS.split())
 
+_BY_NAME = {name.lower(): symbol for symbol, name in zip(SYMBOLS, NAMES, strict=True)} | OTHER_NAMES
+
 FRACTION_TOLERANCE = 1e-5  # of a sum of fractions: what rounding of their figures may leave
 
 _DESIGNATION = re.compile(r"(?:\d+\.?\d*)?[A-Z][a-z]?(?:-\d+\.?\d*[A-Z][a-z]?)+")
 _PART = re.compile(r"(\d+\.?\d*)?([A-Z][a-z]?)")
-_UNIT = re.compile(r"(?<![A-Za-z])(wt|w|mass|at|mol)\s*\.?\s*%|%", re.IGNORECASE)
 _TOKEN = re.compile(r"\s*([A-Z][a-z]?|[()\[\]])\s*(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+)?")
+
+
+def element_named(name: str) -> str | None:
+    """The symbol of an element by its English name, in any capitals; None for any other word."""
+    return _BY_NAME.get(name.strip().lower())
 
 
 def check_symbol(symbol: str, where: str) -> None:
     """Raise InvalidInputError, its text starting with ``where``, unless the element exists."""
     if symbol not in SYMBOLS:
+        if (named := element_named(symbol)) is not None:
+            raise InvalidInputError(
+                f"{where}: unknown element {symbol!r}; did you mean {named!r}? Elements go by "
+                "their symbols"
+            )
         raise InvalidInputError(f"{where}: " + unknown_name("element", symbol, SYMBOLS))
 
 
@@ -47,6 +67,7 @@ def formula_amounts(text: str) -> dict[str, float]:
     A missing number is 1; spaces between symbol and number are allowed; an element named twice
     is added up. Raises InvalidInputError for anything else.
     """
+    check_decimal_points("formula", text)
     groups: list[dict[str, float]] = [{}]
     position = 0
     while position < len(text.rstrip()):
@@ -84,21 +105,28 @@ def parse_composition(text: str, *, normalise: bool = False) -> dict[str, float]
     """Atomic fractions, sum 1, of a composition in words, in order of first mention.
 
     Amounts: ``Al0.3CoCrFeNi``. Fractions (every number given and below 1): ``Fe0.4Ni0.6``.
-    Percent with its unit: ``Ni80Cr20 at%``, ``Ti 90 Al 6 V 4 wt%``. Alloy designations, whose
-    first element makes up the rest: ``Ti-6Al-4V wt%``. Masses become fractions with pymatgen's
-    atomic masses. ``normalise``: fractions and percent of another sum are scaled to it.
+    Percent: ``Ni80Cr20``, ``Ni80Cr20 at%``, ``Ti 90 Al 6 V 4 wt%``; fractions of either,
+    ``Ti0.9Al0.06V0.04 wt%``. Alloy designations, whose first element makes up the rest:
+    ``Ti-6Al-4V wt%``. When numbers are percent, and when not: ``loop.formula_rules``. Masses become
+    fractions with pymatgen's atomic masses. ``normalise``: numbers are taken as a ratio, whatever
+    they sum to.
 
     Raises InvalidInputError for an unknown element (with the nearest), percent by weight and by
-    atoms in one text, percent without either, fractions or percent with another sum, and an
-    element named twice in one of these.
+    atoms in one text, percent without either, a decimal comma, the name of an alloy that is another
+    one's formula, and an element named twice in fractions or percent; OtherSumError, which is one,
+    for fractions or percent with another sum.
     """
-    kinds = {_kind_of(unit[0], text) for unit in _UNIT.finditer(text)}
+    check_decimal_points("composition", text)
+    bare = without_brackets(text)
+    units = list(UNIT.finditer(bare))
+    kinds = {_kind_of(unit[1], text) for unit in units}
     if len(kinds) > 1:
         raise InvalidInputError(
             f"composition {text!r} mixes weight and atomic percent; give all of it in one of them"
         )
-    plain = re.sub(r",\s+", " ", _UNIT.sub(" ", text)).strip().rstrip(",")
-    if _DESIGNATION.fullmatch(plain):
+    plain = re.sub(r"\s*,(?:\s+|(?=[A-Za-z(\[]))", " ", UNIT.sub(" ", bare)).strip().rstrip(",")
+    designation = _DESIGNATION.fullmatch(plain) is not None
+    if designation:
         if not kinds:
             raise InvalidInputError(
                 f"composition {text!r} does not say percent of what; write {plain!r} with wt% "
@@ -108,35 +136,35 @@ def parse_composition(text: str, *, normalise: bool = False) -> dict[str, float]
     else:
         amounts = formula_amounts(plain)
     numbers = [number for _, number in _TOKEN.findall(plain)]
-    given = all(numbers) and len(numbers) > 1 and not re.search(r"[()\[\]]", plain)
     total = sum(amounts.values())
-    expected = None
+    said = None
     if kinds:
-        expected = 100.0
-    elif given and max(map(float, numbers)) < 1:
-        expected = 1.0
-    elif given and 90.0 <= total <= 110.0:
-        expected = 100.0
-    if expected is not None and not _DESIGNATION.fullmatch(plain):
+        said = 1.0 if any(unit[2].lower().startswith("fraction") for unit in units) else 100.0
+    grouped = re.search(r"[()\[\]]", plain) is not None
+    whole = said if designation or grouped else whole_of(numbers, total, said)
+    if whole is not None and not designation:
         _check_once(text, plain)
-    if expected and not normalise and abs(total / expected - 1.0) > FRACTION_TOLERANCE:
-        raise InvalidInputError(
-            f"composition {text!r} sums to {total:.6g}; expected {expected:g}: mend it, or ask for "
-            "it to be normalised"
-        )
+    if not normalise:
+        if not (kinds or grouped):
+            check_no_trade_name(text, plain)
+        if whole is not None and abs(total / whole - 1.0) > FRACTION_TOLERANCE:
+            read = "" if kinds or whole == 1 else " (numbers this large are read as percent)"
+            raise OtherSumError(
+                f"composition {text!r} sums to {total:.6g}; expected {whole:g}{read}: mend it, or "
+                "have it scaled to its sum with --normalise"
+            )
     names = tuple(name for name, amount in amounts.items() if amount)
     vector = np.array([amounts[name] for name in names])
     x = atomic_fractions(vector, names) if kinds == {"weight"} else closure(vector)
     return dict(zip(names, x.tolist(), strict=True))
 
 
-def _kind_of(unit: str, text: str) -> str:
-    word = unit.rstrip("% .").lower()
+def _kind_of(word: str | None, text: str) -> str:
     if not word:
         raise InvalidInputError(
             f"composition {text!r} does not say percent of what; write wt% or at%"
         )
-    return "weight" if word in ("wt", "w", "mass") else "atomic"
+    return "weight" if word.lower() in ("wt", "w", "mass", "weight") else "atomic"
 
 
 def _check_once(text: str, plain: str) -> None:
@@ -204,6 +232,10 @@ def to_vector(amounts: Mapping[str, float], elements: Sequence[str]) -> FloatArr
     """
     for element, amount in amounts.items():
         if amount != 0 and element not in elements:
+            if element in SYMBOLS:  # known, so that no other one is offered in its place
+                raise InvalidInputError(
+                    f"unknown element {element!r} here; expected of {', '.join(elements)}"
+                )
             raise InvalidInputError(unknown_name("element", element, elements))
     return closure(np.array([amounts.get(element, 0.0) for element in elements]))
 

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from loop.composition import BoolArray, FloatArray
-from loop.constraints import AtMost, Group, Ratio, parse_constraint
-from loop.errors import InvalidInputError, unknown_name
+from loop.constraints import AtMost, Group, Ratio, foreign_element, parse_constraint
+from loop.errors import InvalidInputError
 from loop.formula import check_symbol
 
 TOLERANCE = 1e-9  # of every constraint, in atomic fractions
@@ -68,9 +68,7 @@ class CompositionSet:
         ]
         for element in named:
             if element not in self.elements:
-                raise InvalidInputError(
-                    "constraint: " + unknown_name("element", element, self.elements)
-                )
+                raise InvalidInputError(foreign_element(element, self.elements))
         for element, (low, high) in bounds.items():
             if not low <= high:
                 raise InvalidInputError(

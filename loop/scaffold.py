@@ -186,6 +186,12 @@ def _campaign_text(
     ]
     if data.elements:
         lines.append(f"elements = {quoted_list(data.elements)}")
+    examples = quoted_list([f"{' + '.join(data.elements[:2])} >= 0.5", "at most 5 elements"])
+    if data.table is not None and len(data.phases) == 1:
+        lines += [
+            "# What every composition keeps to besides its bounds, in atomic fractions:",
+            f"# constraints = {examples}",
+        ]
     if data.table is not None:
         lines += [
             "",
@@ -203,6 +209,13 @@ def _campaign_text(
             ]
             lines.append("")
         lines.pop()
+    if data.table is not None and len(data.phases) > 1:
+        lines += [
+            "",
+            "# What the compositions of a phase keep to besides their bounds, in atomic fractions:",
+            "# [space.constraints]",
+            f"# {toml_key(data.phases[0])} = {examples}",
+        ]
     if data.files:
         lines += [
             "",

@@ -20,7 +20,8 @@ Settings, its table in the campaign file:
 
 outputs   property -> unit, as { hardness_GPa = "GPa" }; required
 limits    property -> [least, greatest] that are physically possible; those of quantities that are
-          known by their name (a hardness is not negative) need not be given
+          known by their name and unit (``simulators.measured_limits``) need not be given, and what
+          is given counts in their place
 table     path of the table to replay, or to start from
 otherwise "infeasible" (as if it were left out) or "ask": of designs that the table does not hold
 
@@ -43,6 +44,7 @@ from loop.errors import InvalidCampaignError, InvalidInputError, unknown_name
 from loop.laboratory import AWAITED, Measurement, Notebook
 from loop.space import DesignSpace
 from simulators.measured_known import KnownLaboratory, known_designs
+from simulators.measured_limits import usual_limits
 from simulators.measured_table import MeasuredRow, MeasuredTable
 
 if TYPE_CHECKING:
@@ -53,12 +55,6 @@ VERSION = "2"  # raise it when the same results would give other outcomes
 KEYS = ("outputs", "limits", "table", "otherwise")
 OTHERWISE = ("infeasible", "ask")
 
-# Quantities that cannot be negative, by a word of the property's name.
-NOT_NEGATIVE = {
-    *("conductivity", "cost", "density", "diameter", "diffusivity", "ductility", "elongation"),
-    *("hardness", "modulus", "resistivity", "size", "strength", "thickness", "toughness"),
-    "viscosity",
-}
 Limits = Mapping[str, tuple[float, float]]
 
 
@@ -121,16 +117,6 @@ def create(
     version = _version([replay.version, otherwise])
     people = Laboratory(outputs, limits)
     return KnownLaboratory(replay, people, known_designs(path, space), version)
-
-
-def usual_limits(name: str, unit: str) -> tuple[float, float]:
-    """What is physically possible of a property, as far as its name and unit tell."""
-    words = name.lower().split("_")
-    if "fraction" in words and unit == "1":
-        return 0.0, 1.0
-    if unit == "K" or NOT_NEGATIVE & set(words):
-        return 0.0, math.inf
-    return -math.inf, math.inf
 
 
 def read_limits(given: Any, outputs: Mapping[str, str]) -> dict[str, tuple[float, float]]:

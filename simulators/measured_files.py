@@ -16,6 +16,7 @@ from io import BytesIO, StringIO
 from pathlib import Path
 
 from loop.candidate import Candidate
+from loop.composition_table import no_utf8
 from loop.errors import InvalidInputError
 from loop.laboratory import LARGEST_NUMBER
 
@@ -56,7 +57,9 @@ def parse_rows(data: bytes, path: Path | str, what: str) -> Rows:
     """As ``read_rows``, from the content of a file; ``path`` stands for it in messages."""
     try:
         lines = list(_lines(StringIO(data.decode("utf-8-sig"), newline="")))
-    except (UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError:
+        raise InvalidInputError(f"cannot read {what} {path}: {no_utf8(data)}") from None
+    except csv.Error as error:
         raise InvalidInputError(f"cannot read {what} {path}: {error}; expected CSV") from None
     if not lines:
         raise InvalidInputError(f"{what} {path} is empty; expected a header and rows")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +30,7 @@ RESULT_COLUMNS = ("id", "property", "value", "unit", "uncertainty")
 UNCERTAINTY = "_uncertainty"
 WEIGHED = ("at%", "wt%")
 IGNORED = ("rounds", "image", "note", *WEIGHED)  # of a work list that comes back
+SHORTEST_ID = 6
 SAME = 1e-6  # relative; spreadsheets write fewer digits than they were given
 _WITH_UNIT = re.compile(r"(.*?)\s*[\[(](.*)[\])]")
 _DEVIATION = re.compile(r"±|\+/-|\+-")
@@ -112,13 +113,15 @@ def _cell(value: float | str) -> str:
 def read_results(table: Rows, work: Sequence[Work]) -> list[Located]:
     """The results of a file in either form, each with where it stands.
 
-    ``work``: what was asked for. Raises InvalidInputError, naming line and column, for what
-    cannot be read, a unit that is not the asked one, and a recipe that is not the id's.
+    ``work``: what was asked for; an id may be shortened. Raises InvalidInputError, naming line and
+    column, for what cannot be read, a unit that is not the asked one, a recipe that is not the
+    id's, and an id that begins several.
     """
     if "id" not in table.header:
         raise InvalidInputError(
             f"results {table.path} lack the column 'id'; take the ids from the work list"
         )
+    table = _with_full_ids(table, work)
     if not {"property", "value"}.isdisjoint(table.header):
         found = _one_a_value(table)
     else:
@@ -128,6 +131,28 @@ def read_results(table: Rows, work: Sequence[Work]) -> list[Located]:
             f"results {table.path} have no value in any row; fill in what was measured"
         )
     return found
+
+
+def full_id(given: str, ids: Collection[str], where: str) -> str:
+    """The one of ``ids`` that begins with ``given``, six characters or more of it.
+
+    What begins none comes back as it is. Raises InvalidInputError where several do.
+    """
+    if given in ids or len(given) < SHORTEST_ID:
+        return given
+    found = [id_ for id_ in ids if id_.startswith(given)]
+    if len(found) > 1:
+        raise InvalidInputError(f"{where}: {len(found)} ids begin with {given!r}; give more of it")
+    return found[0] if found else given
+
+
+def _with_full_ids(table: Rows, work: Sequence[Work]) -> Rows:
+    ids = {w.candidate.id for w in work}
+    rows = tuple(
+        (line, {**cells, "id": full_id(cells["id"], ids, table.where(line, "id"))})
+        for line, cells in table.rows
+    )
+    return Rows(table.path, table.header, rows)
 
 
 def read_value(text: str, where: str) -> tuple[float, float | None]:

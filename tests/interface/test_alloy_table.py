@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from interface.alloy_headers import read_element, read_quantity
+from interface.alloy_headers import read_quantity
 from interface.alloy_table import AlloyTable, read_alloys
 from loop.errors import InvalidInputError
 
@@ -56,26 +56,6 @@ def test_headers_say_quantity_unit_and_role(header: str, name: str, unit: str, r
     assert (found.full, found.unit, found.role) == (name, unit, role)
 
 
-@pytest.mark.parametrize(
-    ("header", "found"),
-    [
-        ("Al", ("Al", None)),
-        ("Al (at.%)", ("Al", "atomic")),
-        ("wt% Ni", ("Ni", "weight")),
-        ("Fe_wt%", ("Fe", "weight")),
-        ("alloy:Al", ("Al", None)),
-        ("x_Al", ("Al", None)),
-        ("Hardness", None),
-        ("composition (wt%)", None),
-        ("elongation (%)", None),
-    ],
-)
-def test_headers_say_element_and_percent_of_what(
-    header: str, found: tuple[str, str | None] | None
-) -> None:
-    assert read_element(header) == found
-
-
 def test_formulas_and_columns_of_elements_are_the_same_alloys(tmp_path: Path) -> None:
     by_formula = read(plain(tmp_path))
     rows = [f"{100 * a:.1f},{100 * b:.1f},bal.,{100 + i}" for i, (a, b, _) in enumerate(EIGHT)]
@@ -104,6 +84,7 @@ def test_one_alloy_in_several_rows_is_merged_with_its_scatter(tmp_path: Path) ->
     assert table.values[0, 0] == pytest.approx(110)  # of 100, 110, 120
     assert table.uncertainty[0, 0] == pytest.approx(10 / math.sqrt(3))  # s = 10, of the mean
     assert table.lines[0] == (2, 10, 11)
+    assert "compositions by the column alloy" in table.notes
     assert any("1 alloy in several rows" in note and "100 to 120" in note for note in table.notes)
 
 
@@ -182,6 +163,7 @@ def test_what_cannot_be_used_is_named(
         ("Al (at.%),Xx (at.%),hardness (HV)", "50,50,1", ["unknown element 'Xx'"]),
         ("a:Al,b:Al,hardness (HV)", "1,1,1", ["both of Al"]),
         ("Al,Co,alloy,hardness (HV)", "1,0,Al,1", ["'alloy'", "columns of elements"]),
+        ("alloy,C (wt%),hardness (HV)", "FeCr,0.4,1", ["'alloy'", "columns of elements"]),
     ],
 )
 def test_columns_of_elements_that_cannot_be_used_are_named(

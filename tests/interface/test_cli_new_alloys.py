@@ -52,6 +52,7 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_folder_that_is_written() -> None:
     found = spinodal(*RUN, "--constraint", "Ni + Co >= 0.2")
     assert "20 rows in table.csv" in found.stdout
+    assert "compositions by the column alloy" in found.stdout
     assert "20 alloys of 4 elements" in found.stdout
     campaign = load_campaign(Path("mine"))
     assert campaign.loop.seeds == 20
@@ -144,6 +145,11 @@ def test_several_targets_and_a_label() -> None:
         (("--maximise", "hardness", "--only", "route"), "expected COLUMN=TEXT"),
         (("--maximise", "hardness", "--constraint", "Xx >= 0"), "unknown element 'Xx'"),
         (("--maximise", "hardness", "--constraint", "Ni + Co >= 2"), "exclude one another"),
+        (
+            ("--maximise", "hardness", "--constraint", "Ni >= 0.95"),
+            "widened by --margin 0.1: --margin",
+        ),
+        (("--maximise", "hardness", "--constraint", "Ni <= 0,4"), "write 'Ni <= 0.4'"),
         (("--maximise", "hardness", "--images", "x"), "--alloys makes a campaign of its own"),
     ],
 )

@@ -81,7 +81,11 @@ def test_printed_fractions_come_back_closed(
         (HEADER.replace(",", ";") + "0,9;0,1;1;0\n", "separates columns by semicolons"),
         (HEADER.replace(",", "\t") + "0.9\t0.1\t1\t0\n", "separates columns by tabs"),
         (HEADER + '"0.9,0.1,1,0\n', "cannot read compositions"),
-        (b"\xff\xfe\x00\x01", "cannot read compositions"),
+        (b"\xff\xfe\x00\x01", "cannot read compositions .*: its text is UTF-16; save it as UTF-8"),
+        (
+            (HEADER + "1,0,1,0\n\u00b5,0,1,0\n").encode("latin-1"),
+            "line 3 is not UTF-8, perhaps Latin",
+        ),
         (HEADER.encode() + b"1,0,1,\x00\n", "compositions"),
     ],
 )

@@ -7,7 +7,15 @@ import pickle
 
 import pytest
 
-from loop.constraints import AtMost, Constraint, Group, Ratio, parse_constraint
+from loop.constraints import (
+    AtMost,
+    Constraint,
+    Group,
+    Ratio,
+    foreign_element,
+    parse_constraint,
+    sum_conflict,
+)
 from loop.errors import InvalidInputError
 
 
@@ -50,11 +58,35 @@ def test_words_and_back(text: str, expected: Constraint) -> None:
         ("at most 0 elements", "at most 0 elements; expected at least 1"),
         ("0 Ni >= 0.5", "weight of Ni is 0"),
         ("<= 0.5", "names no element"),
+        ("Al <= 0,4", "constraint 'Al <= 0,4' has a decimal comma; write 'Al <= 0.4'"),
+        ("Ni:Al = 2,5:1", "has a decimal comma; write 'Ni:Al = 2.5:1'"),
+        ("Nickel >= 0.2", "unknown element 'Nickel'; did you mean 'Ni'"),
     ],
 )
 def test_what_cannot_be_read(text: str, message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         parse_constraint(text)
+
+
+def test_an_element_that_none_has_is_no_unknown_one() -> None:
+    told = foreign_element("Ti", ("Ni", "Al"))
+    assert told.startswith("constraint on Ti: no composition here has Ti, only Ni, Al")
+    assert "unknown" not in told
+    assert "unknown element 'Nj'; did you mean 'Ni'" in foreign_element("Nj", ("Ni", "Al"))
+
+
+def test_bounds_that_cannot_sum_to_one_name_the_elements() -> None:
+    names = ("Ni", "Al", "Cr")
+    told = sum_conflict(names, (0.6, 0.5, 0.0), (1.0, 1.0, 1.0))
+    assert told == (
+        "lower bounds sum to 1.1 (Ni 0.6, Al 0.5); expected at most 1: lower one of them"
+    )
+    told = sum_conflict(names, (0.0, 0.0, 0.0), (0.5, 0.4, 0.0))
+    assert told == (
+        "upper bounds sum to 0.9 (Ni 0.5, Al 0.4, Cr 0); expected at least 1: raise one of them"
+    )
+    assert sum_conflict(names, (0.5, 0.5, 0.0), (0.5, 0.5, 0.0)) is None
+    assert sum_conflict(names, (0.5, 0.5 + 1e-9, 0.0), (1.0, 1.0, 1.0), tolerance=1e-6) is None
 
 
 def test_groups_are_checked_when_built() -> None:

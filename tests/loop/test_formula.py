@@ -10,11 +10,13 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from pymatgen.core import Composition, Element
 
+from loop.element_names import NAMES, OTHER_NAMES
 from loop.errors import InvalidInputError
 from loop.formula import (
     SYMBOLS,
     atomic_fractions,
     check_symbol,
+    element_named,
     formula_amounts,
     from_formula,
     from_pymatgen,
@@ -37,7 +39,18 @@ def test_symbols_are_the_periodic_table() -> None:
     assert [Element.from_Z(z + 1).symbol for z in range(118)] == list(SYMBOLS)
 
 
+def test_names_are_those_of_pymatgen() -> None:
+    assert [Element.from_Z(z + 1).long_name for z in range(118)] == list(NAMES)
+    for symbol, name in zip(SYMBOLS, NAMES, strict=True):
+        assert element_named(name.lower()) == symbol
+    assert set(OTHER_NAMES.values()) <= set(SYMBOLS)
+    assert element_named("Aluminium") == "Al"
+    assert element_named("Al") is None
+
+
 def test_unknown_symbol_names_the_nearest() -> None:
+    with pytest.raises(InvalidInputError, match="unknown element 'Nickel'; did you mean 'Ni'"):
+        check_symbol("Nickel", "x")
     check_symbol("Ni", "x")
     with pytest.raises(InvalidInputError, match="x: unknown element 'ni'; did you mean"):
         check_symbol("ni", "x")
@@ -64,7 +77,8 @@ def test_formulas_with_spaces_and_exponents() -> None:
         ("ni3al", "cannot be read at 'ni3al'"),
         ("Ni3Xx", "unknown element 'Xx'"),
         ("Ni-20Cr", "cannot be read at '-20Cr'"),
-        ("Ni0,5Al", "cannot be read at ',5Al'"),
+        ("Ni0,5Al", "'Ni0,5Al' has a decimal comma; write 'Ni0.5Al'"),
+        ("Nickel3Al", "cannot be read"),
         ("(Ni3Al", "leaves a group open"),
         ("Ni3)Al", "closes a group"),
         ("(2Ni)Al", "number after '\\('"),
@@ -95,7 +109,7 @@ def test_rounded_text() -> None:
 def test_order_and_unknown_elements() -> None:
     assert np.array_equal(from_formula("AlNi3", ("Ni", "Al")), [0.75, 0.25])
     assert np.array_equal(to_vector({"Ni": 1.0, "Fe": 0.0}, ("Ni", "Al")), [1.0, 0.0])
-    with pytest.raises(InvalidInputError, match="unknown element 'Fe'"):
+    with pytest.raises(InvalidInputError, match="unknown element 'Fe' here; expected of Ni, Al"):
         from_formula("FeNi", ("Ni", "Al"))
     with pytest.raises(InvalidInputError, match=r"shape \(2,\); expected \(5,\)"):
         to_formula([0.5, 0.5], ELEMENTS)

@@ -88,6 +88,26 @@ def test_the_example_could_have_been_made_so(tmp_path: Path) -> None:
     assert np.array_equal(ours.patches(50, rng=rng[0]), theirs.patches(50, rng=rng[1]))
 
 
+def test_the_constraints_that_the_file_suggests_can_be_used(data: Path, tmp_path: Path) -> None:
+    path = new_campaign(tmp_path / "two", compositions=data / "table.csv")
+    text = path.read_text(encoding="utf-8")
+    hints = ("# [space.constraints]", '# a = ["Ni + Al >= 0.5", "at most 5 elements"]')
+    for hint in hints:
+        assert hint in text
+        text = text.replace(hint, hint.removeprefix("# "))
+    path.write_text(text, encoding="utf-8")
+    assert load_campaign(path).space.constraints_of("a") == ("Ni + Al >= 0.5", "at most 5 elements")
+    assert load_campaign(path).space.constraints_of("b") == ()
+    one = "".join(f"{line.split(',')[0]},{line.split(',')[1]}\n" for line in ROWS.splitlines())
+    (data / "one.csv").write_text(one, encoding="utf-8")
+    path = new_campaign(tmp_path / "one", compositions=data / "one.csv")
+    hint = '# constraints = ["Ni + Al >= 0.5", "at most 5 elements"]'
+    text = path.read_text(encoding="utf-8")
+    assert hint in text
+    path.write_text(text.replace(hint, hint.removeprefix("# ")), encoding="utf-8")
+    assert load_campaign(path).space.constraints == ("Ni + Al >= 0.5", "at most 5 elements")
+
+
 def test_images_only(data: Path, tmp_path: Path) -> None:
     campaign = load_campaign(new_campaign(tmp_path / "c", images=data / "images"))
     assert campaign.space.phases == ("phase_0", "phase_1")

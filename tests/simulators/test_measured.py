@@ -102,21 +102,6 @@ def test_a_measurement_is_checked_when_it_is_made() -> None:
             Measurement(A.id, "hardness_GPa", value, "GPa")
 
 
-@pytest.mark.parametrize(
-    ("name", "unit", "limits"),
-    [
-        ("hardness_GPa", "GPa", (0.0, math.inf)),
-        ("gamma_prime_fraction", "1", (0.0, 1.0)),
-        ("solidus", "K", (0.0, math.inf)),
-        ("lattice_misfit_percent", "percent", (-math.inf, math.inf)),
-        ("formation_energy_kJ_per_mol", "kJ/mol", (-math.inf, math.inf)),
-    ],
-)
-def test_limits_that_a_name_tells(name: str, unit: str, limits: tuple[float, float]) -> None:
-    made = create(space=SPACE, settings={"outputs": {name: unit}})
-    assert made.limits.get(name, (-math.inf, math.inf)) == limits
-
-
 # Replaying
 
 TABLE = (
@@ -194,6 +179,7 @@ def test_contract_of_the_replay(check: Check, tmp_path: Path) -> None:
         (",resistivity_uOhm_cm", ",resistance", "unknown column 'resistivity_uOhm_cm'"),
         ("800,1.5,", '800,"1,5",', "line 2, column hardness_GPa: '1,5' has a decimal comma"),
         (",0.05,", ",-0.05,", r"hardness_GPa_uncertainty: got -0\.05"),
+        ("800,1.1,", "800,1100,", r"line 3, column hardness_GPa: 1100 is outside .* \[0, 120\]"),
         ("800,1.1,", "800,-1.1,", r"line 3, column hardness_GPa: -1\.1 is outside the physical"),
         ("alloy:Ni", "alloy:Nickel", "Nickel"),
         ("0.7,0.2,0.1", "70,20,10", "these look like percentages"),
@@ -231,6 +217,7 @@ def test_bad_settings(settings: dict[str, Any], message: str) -> None:
 
 
 def test_a_laboratory_from_settings() -> None:
+    # What is given counts in the place of the usual limits, to both sides.
     settings = {"outputs": OUTPUTS, "limits": {"hardness_GPa": [0.5, float("inf")]}}
     made = create_by_name("measured", space=SPACE, settings=settings)
     assert isinstance(made, Laboratory)

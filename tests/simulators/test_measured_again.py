@@ -45,7 +45,7 @@ def test_people_are_asked_for_what_is_to_be_confirmed() -> None:
     assert isinstance(lab, ConfirmingLaboratory)
     assert isinstance(lab, Confirming)
     assert (lab.per_round, lab.of_seeds, dict(lab.outputs)) == (2, 0, {})
-    assert dict(lab.limits) == {DENSITY: (0.0, np.inf)}  # a density is not negative
+    assert dict(lab.limits) == {DENSITY: (0.05, 25.0)}  # of foams to osmium, in g/cm3
     designs = [design(0.25), design(0.5)]
     (nothing, _) = lab.evaluate(designs)
     assert (nothing.status, dict(nothing.values)) == ("ok", {})

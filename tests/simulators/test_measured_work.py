@@ -17,7 +17,7 @@ from loop.candidate import Candidate
 from loop.errors import InvalidInputError
 from loop.laboratory import Measurement, Wanted, Work
 from simulators.measured_files import parse_rows, read_rows
-from simulators.measured_work import image_file, read_results, read_value, work_text
+from simulators.measured_work import full_id, image_file, read_results, read_value, work_text
 from tests.simulators.test_measured import A, B, C, alloy
 
 WANTED: Mapping[str, Wanted] = {
@@ -178,6 +178,29 @@ def test_headers_that_cannot_be_read(old: str, new: str, message: str) -> None:
 HEADER = "id,property,value,unit,uncertainty\n"
 
 
+def test_ids_may_be_shortened() -> None:
+    whole = told(filled((0, HARDNESS, "1.5"), (2, "strain", "0.1")))
+    short = filled((0, HARDNESS, "1.5"), (2, "strain", "0.1"))
+    for candidate in (A, B, C):
+        short = short.replace(candidate.id, candidate.id[:8])
+    assert told(short) == whole
+    assert told(f"{HEADER}{A.id[:8]},strain,1,1,\n")[0][1].id == A.id
+    # What begins no id, or is too short to be sure of, is left for the ledger to refuse.
+    assert told(f"{HEADER}zzzzzzzz,strain,1,1,\n")[0][1].id == "zzzzzzzz"
+    assert told(f"{HEADER}{A.id[:5]},strain,1,1,\n")[0][1].id == A.id[:5]
+    # A row of another design is still refused, whatever its id is shortened to.
+    wrong = filled((1, HARDNESS, "1.5"), (1, "alloy:Ag", "0.7")).replace(B.id, B.id[:8])
+    with pytest.raises(InvalidInputError, match="was the table sorted"):
+        told(wrong)
+
+
+def test_an_id_that_begins_several_is_refused() -> None:
+    ids = ["abcdef01", "abcdef02"]
+    assert full_id("abcdef01", ids, "here") == "abcdef01"
+    with pytest.raises(InvalidInputError, match="here: 2 ids begin with 'abcdef'; give more of it"):
+        full_id("abcdef", ids, "here")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -205,8 +228,13 @@ def test_files_that_are_not_there_or_no_text(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="no results at"):
         read_rows(tmp_path / "told.csv", "results")
     (tmp_path / "latin.csv").write_bytes(b"id,property\n\xff\xfe,1\n")
-    with pytest.raises(InvalidInputError, match="cannot read results"):
+    words = "cannot read results .*: line 2 is not UTF-8, perhaps Latin-1; save it as UTF-8"
+    with pytest.raises(InvalidInputError, match=words) as told:
         read_rows(tmp_path / "latin.csv", "results")
+    assert "codec" not in str(told.value)
+    (tmp_path / "wide.csv").write_bytes("id,property\n".encode("utf-16"))
+    with pytest.raises(InvalidInputError, match="its text is UTF-16; save it as UTF-8"):
+        read_rows(tmp_path / "wide.csv", "results")
     with pytest.raises(InvalidInputError, match="cannot read results"):
         read_rows(tmp_path, "results")
 
