@@ -1,4 +1,4 @@
-"""Graded designs of a campaign's trained generator: a phase's fraction changes along the image.
+"""Graded designs of a campaign's trained generator: phase fractions change over the image.
 
 The branch that makes the generator follow a map is trained when it is first asked for, and kept as
 adapters are (``flows.adaptation``).
@@ -6,6 +6,8 @@ adapters are (``flows.adaptation``).
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +24,20 @@ from flows.adaptation import (
     kept_files,
     training_state,
 )
+from flows.proposal import Wish, draw_wishes
+from flows.propose import GUIDANCE, warnings_for
 from flows.trained import trained_flow
 from generators.adaptation_control import ControlSettings, control
 from generators.adaptation_files import BRANCH, load_branch, save_branch
 from generators.adaptation_graded import SETTLE, STRENGTH, graded
 from generators.adaptation_maps import (
     Axis,
+    checked_map,
     fraction_maps,
     gradient_map,
     map_error,
     profile_error,
+    resampled,
 )
 from generators.flow import JointFlow
 from generators.networks.control import ControlBranch
@@ -39,6 +45,7 @@ from loop.candidate import Candidate
 from loop.errors import InvalidInputError, unknown_name
 from loop.round import stage_rng
 from loop.session import Session
+from loop.targets import Targets
 
 Labels = NDArray[np.uint8]
 FloatArray = NDArray[np.float64]
@@ -48,8 +55,7 @@ WINDOW = 16  # px, over which requested and found fractions are compared
 
 def grade(
     session: Session,
-    first: float,
-    last: float,
+    fractions: tuple[float, float] | FloatArray,
     *,
     n: int,
     along: Axis = "x",
@@ -58,45 +64,58 @@ def grade(
     settings: ControlSettings | None = None,
     strength: float = STRENGTH,
     across: int | None = None,
+    wishes: Sequence[Wish] = (),
+    labels: Mapping[str, str] | None = None,
+    guidance: float = GUIDANCE,
     score: bool = False,
     seed: int = 0,
 ) -> Adapted:
-    """n designs in which a phase's fraction goes from ``first`` to ``last``.
+    """n designs whose phase fractions follow a map, or go from one value to another.
 
-    ``phase``: by default the second; the others share the rest as they do in the library.
-    ``shape``: (h, w) px. ``across``: px across the gradient over which the fraction is to be met;
-    None for the whole side. The branch is trained when it is first asked for.
+    ``fractions``: the values of one phase at the two edges, or its map (1, h, w) of any
+    resolution, stretched over the image; then ``phase`` is by default the second and the others
+    share the rest as they do in the library. Or (p - 1, h, w) of all phases but the first.
+    ``shape``: (h, w) px. ``across``: px across a gradient over which the fraction is to be met,
+    None for the whole side; of a map, px of the windows over which it is, None for 16.
+    ``wishes``, ``labels``: what designs shall have besides, of the campaign's own image size;
+    ``guidance``: how strongly. The branch is trained when it is first asked for.
     Raises InvalidInputError for fractions outside [0, 1], unknown phases, images that are too
-    small; LedgerError when nothing is trained yet.
+    small, wishes for larger ones; LedgerError when nothing is trained yet.
     """
     flow = trained_flow(session, "graded designs")
     space = session.campaign.space
     if space.image_shape is None or len(space.phases) < 2:
         raise InvalidInputError("a graded microstructure needs images of at least two phases")
-    phase = phase or space.phases[1]
-    if phase not in space.phases:
+    if phase is not None and phase not in space.phases:
         raise InvalidInputError("--phase: " + unknown_name("phase", phase, space.phases))
-    if not (0 <= first <= 1 and 0 <= last <= 1):
-        raise InvalidInputError(f"fractions from {first:g} to {last:g}; expected 0 to 1")
     shape = shape or space.image_shape
-    wanted = _shared(session, gradient_map(first, last, shape, along), phase)
+    wanted = _wanted(session, fractions, shape, along, phase)
+    phase = phase or space.phases[1]
+    if (wishes or labels) and shape != space.image_shape:
+        h, w = space.image_shape
+        raise InvalidInputError(
+            f"--set was given for larger images; properties are known of {w} x {h} px alone: "
+            "leave one of the two out"
+        )
     rng = stage_rng(session.campaign.seed, "graded", seed, "fit")
     path, branch, trained = _branch(session, flow, settings, rng)
-    whole = shape[0] if along == "x" else shape[1]
-    side = float(whole if across is None else across)
-    given: dict[str, Any] = {
-        "shape": shape,
-        "window": (side, float(WINDOW)) if along == "x" else (float(WINDOW), side),
-    }
-
-    def made(count: int, how: float) -> list[Candidate]:
-        rng = stage_rng(session.campaign.seed, "graded", seed, "propose")
-        settle = SETTLE if how > 0 else 0  # without a map nothing is to be met
-        return graded(flow, branch, wanted, count, rng=rng, strength=how, settle=settle, **given)
-
+    given: dict[str, Any] = {"shape": shape, "window": _window(fractions, shape, along, across)}
     own = space.image_shape[0] * space.image_shape[1]
     compared = max(n, COMPARED * own // (shape[0] * shape[1]), LEAST_COMPARED)
-    designs, plain = made(compared, strength), made(compared, 0.0)
+    asked = np.full((compared, len(session.properties)), np.nan)
+    if wishes:
+        rng = stage_rng(session.campaign.seed, "graded", seed, "requests")
+        asked = draw_wishes(compared, wishes, Targets(()), session.properties, asked[:0], rng)
+    if wishes or labels:
+        requests = flow.with_labels(asked, labels or {})
+        given |= {"requests": requests, "guidance": guidance}
+
+    def made(how: float) -> list[Candidate]:
+        rng = stage_rng(session.campaign.seed, "graded", seed, "propose")
+        settle = SETTLE if how > 0 else 0  # without a map nothing is to be met
+        return graded(flow, branch, wanted, compared, rng=rng, strength=how, settle=settle, **given)
+
+    designs, plain = made(strength), made(0.0)
     found, without = (np.stack(images_of(one)) for one in (designs, plain))
     errors = {
         "windows": map_error(found, wanted, WINDOW),
@@ -106,8 +125,51 @@ def grade(
     }
     table = _profile(found, without, wanted, space.phases.index(phase), along)
     about = {"phase": phase, "path": str(path), "strength": strength, "errors": errors}
-    proposal = answer_of(session, flow, designs[:n], about, table, score)
+    if "guidance" in given:
+        about["guidance"] = guidance
+    proposal = dataclasses.replace(
+        answer_of(session, flow, designs[:n], about, table, score),
+        wishes=tuple(wishes),
+        requests=asked[:n],
+        warnings=tuple(warnings_for(session, asked)) if wishes else (),
+    )
     return Adapted(proposal, table, path, trained)
+
+
+def _wanted(
+    session: Session,
+    fractions: tuple[float, float] | FloatArray,
+    shape: tuple[int, int],
+    along: Axis,
+    phase: str | None,
+) -> FloatArray:
+    """(p - 1, h, w) the map of all phases but the first."""
+    phases = session.campaign.space.phases
+    if isinstance(fractions, tuple):
+        first, last = fractions
+        if not (0 <= first <= 1 and 0 <= last <= 1):
+            raise InvalidInputError(f"fractions from {first:g} to {last:g}; expected 0 to 1")
+        return _shared(session, gradient_map(first, last, shape, along), phase or phases[1])
+    if fractions.ndim == 3 and len(fractions) == 1:
+        return _shared(session, checked_map(fractions, 2), phase or phases[1])
+    if phase is not None:
+        raise InvalidInputError("--phase is for the map of one phase; this one has several")
+    return checked_map(fractions, len(phases))
+
+
+def _window(
+    fractions: tuple[float, float] | FloatArray,
+    shape: tuple[int, int],
+    along: Axis,
+    across: int | None,
+) -> tuple[float, float]:
+    """px down and along over which the fractions are to be met."""
+    if not isinstance(fractions, tuple):
+        side = float(across or WINDOW)
+        return side, side
+    whole = shape[0] if along == "x" else shape[1]
+    side = float(whole if across is None else across)
+    return (side, float(WINDOW)) if along == "x" else (float(WINDOW), side)
 
 
 def _branch(
@@ -149,6 +211,7 @@ def _profile(
 ) -> pd.DataFrame:
     """Requested and found fractions of a phase by places along the gradient."""
     phases = len(wanted) + 1
+    wanted = resampled(wanted, (found.shape[1], found.shape[2])).double().numpy()
     asked = np.concatenate([1.0 - wanted.sum(0, keepdims=True), wanted])[index]
     line = asked.mean(0 if along == "x" else 1)
 

@@ -42,8 +42,6 @@ class AdaptedFlow(JointFlow):
         self.__dict__.update(flow.__dict__)
         self.models = ()
         self.sketch = None
-        if strength:  # so does the sketch, of the base's images
-            self.sketch = None
         self.adapted = adapted
         self.strength = strength
 

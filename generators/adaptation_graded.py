@@ -20,10 +20,10 @@ from generators.adaptation_settle import settled
 from generators.dynamics.flow import Velocity, interpolate
 from generators.dynamics.samplers import heun, uniform_times
 from generators.editing import tiled, vary
-from generators.flow import TOGETHER, JointFlow
+from generators.flow import JointFlow, together
 from generators.networks.control import ControlBranch
 from generators.training.checkpoint import torch_generator
-from loop.candidate import Candidate, Origin
+from loop.candidate import Candidate
 from loop.errors import InvalidInputError
 
 FloatArray = NDArray[np.float64]
@@ -70,7 +70,8 @@ def graded(
     ``settle``: steps by which interfaces are moved to meet the fractions (``settled``), thrice:
     twice the design is then noised part of the way and denoised under the map, so that what was
     moved looks like a micrograph again. 0 leaves the samples as they are.
-    ``requests`` (n, k): property values, NaN where none; for images of the flow's own size.
+    ``requests`` (n, k), or (n, k + l) with labels: NaN where none; for images of the flow's own
+    size.
     Raises InvalidInputError for a map that is none, smaller images, and a window below a pixel.
     """
     network, code = transformer_of(flow), flow.code
@@ -115,20 +116,16 @@ def graded(
     if shape == own:
         vectors = flow.redraw(images, vectors, asked, guidance, source)
     details = {"graded": {"window_px": list(window), "strength": strength, "settle": settle}}
-    named = [
-        {"requested": {k: float(v) for k, v in zip(flow.properties, row, strict=True) if v == v}}
-        for row in asked
-    ]
-    origins = [Origin(flow.name, guidance, details | one) for one in named]
+    origins = [flow.origin(row, guidance, **details) for row in asked]
     return code.candidates(images, code.compositions_of(vectors), vectors, origins)
 
 
 def _requests(flow: JointFlow, requests: FloatArray | None, n: int) -> FloatArray:
-    expected = n, len(flow.properties)
+    k, labels = len(flow.properties), len(flow.space.labels)
     if requests is None:
-        return np.full(expected, np.nan)
-    if requests.shape != expected:
-        raise InvalidInputError(f"requests have shape {requests.shape}; expected {expected}")
+        return np.full((n, k), np.nan)
+    if requests.shape not in ((n, k), (n, k + labels)):
+        raise InvalidInputError(f"requests have shape {requests.shape}; expected {(n, k)}")
     return requests
 
 
@@ -210,8 +207,9 @@ def _own(
 
     noise = draw(len(asked))
     states = []
-    for start in range(0, len(asked), TOGETHER):
-        rows = slice(start, start + TOGETHER)
+    most = together(flow.trained_network().latent_shape)
+    for start in range(0, len(asked), most):
+        rows = slice(start, start + most)
         x = steered.sample(noise[rows], asked[rows], guidance)
         if met is not None:
             velocity = steered.velocity(asked[rows], guidance)
@@ -244,7 +242,7 @@ def _large(
     padded = canvas.padded(hints)
     times = uniform_times(flow.settings.sample_steps).to(flow.device)
     places = (canvas.cells[0] // canvas.stride[0]) * (canvas.cells[1] // canvas.stride[1])
-    together = max(1, TOGETHER // places)
+    most = max(1, together(network.latent_shape) // places)
 
     def draw(b: int) -> Tensor:
         latent = torch.randn(b, c, *canvas.cells, generator=source).to(flow.device)
@@ -257,8 +255,8 @@ def _large(
         return moved
 
     found, kept = [], []
-    for start in range(0, n, together):
-        b = min(together, n - start)
+    for start in range(0, n, most):
+        b = min(most, n - start)
         first = torch.randn(b, network.state_size, generator=source).to(flow.device)
         _, vectors = flow.parts(flow.sample(first, np.full((b, k), np.nan), 0.0))
         noise = torch.randn(vectors.shape, generator=source).to(flow.device)

@@ -71,22 +71,30 @@ def fill(
     *,
     generator: torch.Generator,
     resample: int = 4,
+    begin: Tensor | None = None,
+    strength: float = 1.0,
 ) -> Tensor:
     """Samples that agree with ``known`` where ``mask`` is true: RePaint (Lugmayr et al. 2022).
 
     ``mask`` broadcasts to ``known`` (b, ...). At every time the known part is the data noised to
     that level. Each step is taken ``resample`` times, noised back in between, so that the parts
-    come to agree with each other. Raises InvalidInputError for fewer than one of them.
+    come to agree with each other. ``begin`` (b, ...): what stands in the unknown part now, noised
+    to a share ``strength`` of the way as in ``vary``; otherwise it is drawn from noise alone.
+    Raises InvalidInputError for a resample below one and a strength without ``begin``.
     """
     if resample < 1:
         raise InvalidInputError(f"resample is {resample}; expected at least 1")
-    times = times_between(0.0, 1.0, steps).to(known.device)
+    if begin is None and strength != 1:
+        raise InvalidInputError(f"strength is {strength:g} without what it begins with; give both")
+    times = times_between(1.0 - strength, 1.0, steps).to(known.device)
 
     def draw() -> Tensor:
         drawn = torch.randn(known.shape, generator=generator, dtype=known.dtype)
         return drawn.to(known.device)
 
     x = draw()
+    if begin is not None:
+        x = interpolate(begin, x, times[:1].expand(len(known)))
     for t, t_next in itertools.pairwise(times):
         for turn in range(resample):
             x = torch.where(mask, interpolate(known, draw(), t.expand(len(known))), x)
@@ -137,3 +145,19 @@ def tiled(velocity: Velocity, window: tuple[int, int], stride: tuple[int, int]) 
         return total / count
 
     return whole
+
+
+def shifted(velocity: Velocity, axes: tuple[bool, bool], generator: torch.Generator) -> Velocity:
+    """A velocity of periodic states (b, c, H, W), seen from another random place at each call.
+
+    Of ``tiled`` windows, so that their edges are nowhere in particular: a flow that learned
+    windows takes their edges for those of an image. ``axes``: which of H and W are shifted.
+    """
+
+    def moved(x: Tensor, t: Tensor) -> Tensor:
+        drawn = [int(torch.randint(n, (1,), generator=generator)) for n in x.shape[-2:]]
+        places = [n if axis else 0 for n, axis in zip(drawn, axes, strict=True)]
+        back = [-n for n in places]
+        return velocity(x.roll(places, (-2, -1)), t).roll(back, (-2, -1))
+
+    return moved

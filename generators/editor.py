@@ -5,6 +5,7 @@ Every method returns designs that are ready to be scored; what they claim is for
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,14 +17,17 @@ from torch.nn import functional
 
 from generators.dynamics.flow import Velocity, interpolate
 from generators.dynamics.samplers import heun
-from generators.editing import fill, invert, tiled, times_between, vary
+from generators.editing import fill, invert, times_between, vary
+from generators.extension import UNKNOWN, WRAP, extended, with_pixels
 from generators.flow import JointFlow
 from generators.interpolation import Path, between, shares
+from generators.nearby import brought_nearby
 from generators.steering import Steering
 from generators.steering_flow import steer_flow
 from generators.training.checkpoint import torch_generator
 from loop.candidate import Candidate, Origin
 from loop.errors import InvalidInputError
+from loop.process_labels import FREE, label_codes
 
 FloatArray = NDArray[np.float64]
 STEPS = 24
@@ -33,7 +37,11 @@ DEPTH = 0.5
 
 
 class Editor:
-    """Edits with one trained flow at one guidance scale, ``steps`` of Heun's method each way."""
+    """Edits with one trained flow at one guidance scale, ``steps`` of Heun's method each way.
+
+    Requests (n, k), or (n, k + l) with labels, are what designs are asked for beside being like
+    what is edited, NaN where nothing; the guidance says how strongly, and without any it is moot.
+    """
 
     def __init__(self, flow: JointFlow, *, guidance: float = 1.0, steps: int = STEPS) -> None:
         flow.trained_network()  # says so when there is nothing trained
@@ -73,7 +81,7 @@ class Editor:
                 + ("requests" if self.flow.models else "simulators that have derivatives")
                 + "; give them or leave the steering out"
             )
-        asked = self._requests(requests, n)
+        asked = self.asked(requests, n)
         states = self._states([a, b])
         if rng is None:
             free = np.full((2, len(self.flow.properties)), np.nan)
@@ -94,19 +102,40 @@ class Editor:
         latent, vectors = self.flow.parts(inner)
         compositions = self.code.compositions_of(vectors)
         met = steer_flow(self.flow, asked[1:-1], latent, compositions, steering)
-        origins = self._origins(len(inner), details | {"simulator_gradients": int(met.calls.sum())})
+        # Frames say whose they are; what was asked of each lies between its ends.
+        told = details | {"simulator_gradients": int(met.calls.sum())}
+        origins = self.origins(self.asked(None, len(inner)), told)
         return [a, *self.code.candidates(met.images, met.compositions, vectors, origins), b]
 
     @torch.no_grad()
     def variations(
-        self, design: Candidate, n: int, *, strength: float, rng: np.random.Generator
+        self,
+        design: Candidate,
+        n: int,
+        *,
+        strength: float,
+        rng: np.random.Generator,
+        requests: FloatArray | None = None,
     ) -> list[Candidate]:
-        """n designs like this one; ``strength`` 0 to 1 says how much of it is drawn anew."""
+        """n designs like this one; ``strength`` 0 to 1 says how much of it is drawn anew.
+
+        With requests each is then moved to what is asked of it (``nearby``), its image's statistics
+        and its compositions as far as the strength allows.
+        Raises InvalidInputError for requests of another shape.
+        """
+        asked, source = self.asked(requests, n), torch_generator(rng)
         state = self._states([design]).expand(n, -1)
-        noise = torch.randn(state.shape, generator=torch_generator(rng)).to(state.device)
-        velocity = self.flow.velocity(self._requests(None, n), self.guidance)
+        noise = torch.randn(state.shape, generator=source).to(state.device)
+        velocity = self.flow.velocity(asked, self.guidance)
         found = vary(velocity, state, noise, self.steps, strength=strength)
-        return self._designs(found, {"edit": "variation", "of": [design.id], "strength": strength})
+        details = {"edit": "variation", "of": [design.id], "strength": strength}
+        if not np.isfinite(asked).any():
+            return self._designs(found, details)
+        images, vectors = brought_nearby(
+            self.flow, found, asked, self.guidance, strength=strength, source=source
+        )
+        compositions = self.code.compositions_of(vectors)
+        return self.code.candidates(images, compositions, vectors, self.origins(asked, details))
 
     # One part given another
 
@@ -119,14 +148,22 @@ class Editor:
         rng: np.random.Generator,
         requests: FloatArray | None = None,
     ) -> list[Candidate]:
-        """n designs with this image (h, w) and compositions drawn to go with it."""
+        """n designs with this image (h, w) and compositions drawn to go with it.
+
+        Raises InvalidInputError for an image of another size, requests of another shape and a
+        flow whose designs are images alone.
+        """
+        if self.flow.head is None:
+            raise InvalidInputError(
+                "designs of this flow are images alone; there is nothing to draw for one"
+            )
         labels = np.asarray(image, dtype=np.uint8)
         images = np.repeat(self._image(labels)[None], n, axis=0)
         empty = torch.zeros(n, sum(self.code.vector_sizes), device=self.flow.device)
-        asked = self._requests(requests, n)
+        asked = self.asked(requests, n)
         vectors = self.flow.redraw(images, empty, asked, self.guidance, torch_generator(rng))
         compositions = self.code.compositions_of(vectors)
-        origins = self._origins(n, {"edit": "compositions"})
+        origins = self.origins(asked, {"edit": "compositions"})
         return self.code.candidates(images, compositions, vectors, origins)
 
     @torch.no_grad()
@@ -139,23 +176,31 @@ class Editor:
         requests: FloatArray | None = None,
         resample: int = 2,
     ) -> list[Candidate]:
-        """n designs with this one's compositions and process, and images drawn to go with them."""
+        """n designs with this one's compositions, process and labels, and images to go with them.
+
+        The design need not have an image. Raises InvalidInputError for requests of another shape
+        or for other labels than its own, and for a flow whose designs have no images.
+        """
         vectors = self.code.vectors([design]).to(self.flow.device)
-        size = self.flow.trained_network().latent_size
+        network = self.flow.trained_network()
+        size = network.latent_size
+        if network.latent_shape is None or self.code.vae is None:
+            raise InvalidInputError("designs of this flow have no images to draw")
+        asked = self._kept_labels(design, self.asked(requests, n))
         known = torch.cat([torch.zeros(1, size, device=vectors.device), vectors], dim=1)
         mask = torch.arange(known.shape[1], device=known.device) >= size
-        velocity = self.flow.velocity(self._requests(requests, n), self.guidance)
         found = fill(
-            velocity,
+            self.flow.velocity(asked, self.guidance),
             known.expand(n, -1),
             mask,
             self.steps,
             generator=torch_generator(rng),
             resample=resample,
         )
+        latent, _ = self.flow.parts(found)
+        assert latent is not None
         details = {"edit": "microstructure", "of": [design.id]}
-        kept = None if design.phase_compositions is None else design.phase_compositions
-        return self._designs(found, details, compositions=kept)
+        return self._with_images(design, self.code.vae.decode(latent), asked, details)
 
     # Images
 
@@ -167,11 +212,13 @@ class Editor:
         n: int = 1,
         *,
         rng: np.random.Generator,
+        requests: FloatArray | None = None,
         resample: int = 4,
     ) -> list[Candidate]:
-        """n designs in which the pixels ``damaged`` (h, w) are drawn anew, the others as they are.
+        """n designs in which the pixels ``damaged`` (h, w) are drawn anew, all else as it is.
 
-        Raises InvalidInputError for a mask of another shape, or one that leaves nothing.
+        Raises InvalidInputError for a mask of another shape, or one that leaves nothing, and for
+        requests of another shape or for other labels than the design's own.
         """
         image = self._image(design.microstructure)
         mask = np.asarray(damaged, dtype=bool)
@@ -180,10 +227,13 @@ class Editor:
                 f"mask of damaged pixels has shape {mask.shape} with {int(mask.sum())} of them; "
                 f"expected {image.shape}, and some that are not"
             )
-        asked = self._requests(None, n)
+        asked = self._kept_labels(design, self.asked(requests, n))
         velocity, source = self.flow.velocity(asked, self.guidance), torch_generator(rng)
         state = self._states([design]).expand(n, -1)
         images = np.repeat(image[None], n, axis=0)
+        # What the decoder draws beside sound pixels is to go on where they end.
+        pixels = torch.from_numpy(np.where(mask, UNKNOWN, images.astype(np.int64)))
+        near, _ = self.flow.parts((~self._sound(mask, WRAP, state.shape[1])).float()[None])
         for ring in (1, 0):
             # The encoder looks a little beyond its own cell, so what lies beside damage is not
             # known at first; once something sensible stands there, it is.
@@ -192,13 +242,12 @@ class Editor:
             latent, vectors = self.flow.parts(found)
             assert self.code.vae is not None
             assert latent is not None
+            assert near is not None
+            latent = with_pixels(self.code.vae, latent, pixels, near)
             images = np.where(mask, self.code.vae.decode(latent), image).astype(np.uint8)
             labels = torch.from_numpy(images)
             state = self.code.with_latents(labels, vectors.cpu()).to(self.flow.device)
-        origins = self._origins(n, {"edit": "repair", "of": [design.id]})
-        compositions = design.phase_compositions
-        repeated = None if compositions is None else np.repeat(compositions[None], n, axis=0)
-        return self.code.candidates(images, repeated, vectors, origins)
+        return self._with_images(design, images, asked, {"edit": "repair", "of": [design.id]})
 
     def _sound(self, damaged: NDArray[np.bool_], ring: int, size: int) -> Tensor:
         """(state,) which coordinates are known: cells without damage, ``ring`` cells around."""
@@ -217,37 +266,36 @@ class Editor:
     def extend(
         self, design: Candidate, shape: tuple[int, int], *, rng: np.random.Generator
     ) -> NDArray[np.uint8]:
-        """A larger periodic image (H, W) that holds the design's own in its top left corner.
+        """A larger image (H, W) whose top left corner is the design's own, to the pixel.
 
-        H and W: multiples of the image's sides. Half a window overlaps the next. Its compositions
-        stay as they are. Raises InvalidInputError for other shapes.
+        It is periodic along the sides that are larger; along one that stays, it wraps there only
+        as far as the given image does. H and W: multiples of the image's sides. Half a window
+        overlaps the next. Compositions stay as they are. Raises InvalidInputError for other
+        shapes and for the image's own.
         """
         image = self._image(design.microstructure)
         h, w = image.shape
-        if shape[0] % h or shape[1] % w or min(shape[0] // h, shape[1] // w) < 1:
-            raise InvalidInputError(f"shape {shape}; expected multiples of {h} and {w}")
+        if shape[0] % h or shape[1] % w or min(shape) < 1 or tuple(shape) == (h, w):
+            raise InvalidInputError(
+                f"shape {shape[0]} x {shape[1]}; expected multiples of {h} and {w}, one of them "
+                "larger"
+            )
         latent, vectors = self.flow.parts(self._states([design]))
         assert latent is not None
         assert self.code.vae is not None
-        ch, cw = latent.shape[-2:]
-        size = ch * shape[0] // h, cw * shape[1] // w
-        known = torch.zeros(1, latent.shape[1], *size, device=latent.device)
-        known[..., :ch, :cw] = latent
-        mask = torch.zeros(size, dtype=torch.bool, device=latent.device)
-        # The outermost cells were encoded beside other neighbours than they will have.
-        mask[1 : ch - 1, 1 : cw - 1] = True
         source = torch_generator(rng)
         noise = torch.randn(vectors.shape, generator=source).to(vectors.device)
-        whole = tiled(self._windows(vectors, noise), (ch, cw), (ch // 2, cw // 2))
-        found = fill(whole, known, mask, self.steps, generator=source)
-        return np.asarray(self.code.vae.decode(found)[0])
+        windows = self._windows(vectors, noise)
+        return extended(
+            self.code.vae, windows, latent, image, shape, steps=self.steps, source=source
+        )
 
     def _windows(self, vectors: Tensor, noise: Tensor) -> Velocity:
         """Velocity of image latents (b, c, h, w) beside given vectors (1, v)."""
 
         def velocity(x: Tensor, t: Tensor) -> Tensor:
             beside = interpolate(vectors.expand(len(x), -1), noise.expand(len(x), -1), t)
-            flow = self.flow.velocity(self._requests(None, len(x)), self.guidance)
+            flow = self.flow.velocity(self.asked(None, len(x)), self.guidance)
             found, _ = self.flow.parts(flow(torch.cat([x.flatten(1), beside], dim=1), t))
             assert found is not None
             return found
@@ -276,26 +324,57 @@ class Editor:
                 self._image(design.microstructure)
         return self.code.states(list(designs)).to(self.flow.device)
 
-    def _requests(self, requests: FloatArray | None, n: int) -> FloatArray:
-        shape = (n, len(self.flow.properties))
+    def asked(self, requests: FloatArray | None, n: int) -> FloatArray:
+        """Requests of n designs, NaN where nothing is asked. InvalidInputError for other shapes."""
+        k, labels = len(self.flow.properties), len(self.flow.space.labels)
         if requests is None:
-            return np.full(shape, np.nan)
-        if requests.shape != shape:
-            raise InvalidInputError(f"requests have shape {requests.shape}; expected {shape}")
+            return np.full((n, k), np.nan)
+        if requests.shape not in ((n, k), (n, k + labels)):
+            raise InvalidInputError(
+                f"requests have shape {requests.shape}; expected ({n}, {k})"
+                + (f", or ({n}, {k + labels}) with labels" if labels else "")
+            )
         return requests
 
-    def _origins(self, n: int, details: Mapping[str, Any]) -> list[Origin]:
-        return [Origin(self.flow.name, self.guidance, details)] * n
+    def _kept_labels(self, design: Candidate, asked: FloatArray) -> FloatArray:
+        """The requests, after a look whether they ask for labels that the design does not have."""
+        own = label_codes(self.flow.space, [design])
+        codes = self.flow.asked_labels(asked)
+        for (name, values), code, there in zip(
+            self.flow.space.labels.items(), codes.T, own[0], strict=True
+        ):
+            if ((code != FREE) & (code != there)).any():
+                raise InvalidInputError(
+                    f"{name} = {values[code[code != FREE][0]]} is asked for, but the design keeps "
+                    f"its own, {values[there]}; leave it out, or vary the design"
+                )
+        return asked
 
-    def _designs(
-        self, states: Tensor, details: Mapping[str, Any], *, compositions: FloatArray | None = None
+    def origins(self, asked: FloatArray, details: Mapping[str, Any]) -> list[Origin]:
+        """One for each row of requests, which it names where there are any."""
+        if not np.isfinite(asked).any():
+            return [Origin(self.flow.name, self.guidance, details)] * len(asked)
+        return [self.flow.origin(row, self.guidance, **details) for row in asked]
+
+    def _with_images(
+        self,
+        design: Candidate,
+        images: NDArray[np.uint8],
+        asked: FloatArray,
+        details: Mapping[str, Any],
     ) -> list[Candidate]:
-        """Designs of states (n, state); ``compositions`` (p, e) instead of those in the states."""
+        """The design with other images (n, h, w), all else as it is to the last digit."""
+        return [
+            dataclasses.replace(design, microstructure=image, origin=origin)
+            for image, origin in zip(images, self.origins(asked, details), strict=True)
+        ]
+
+    def _designs(self, states: Tensor, details: Mapping[str, Any]) -> list[Candidate]:
+        """Designs of states (n, state) of which nothing was asked."""
         latent, vectors = self.flow.parts(states)
         images = None
         if latent is not None and self.code.vae is not None:
             images = self.code.vae.decode(latent)
         found = self.code.compositions_of(vectors)
-        if compositions is not None:
-            found = np.repeat(compositions[None], len(states), axis=0)
-        return self.code.candidates(images, found, vectors, self._origins(len(states), details))
+        origins = self.origins(self.asked(None, len(states)), details)
+        return self.code.candidates(images, found, vectors, origins)

@@ -20,7 +20,7 @@ from torch.nn import functional
 from generators.dynamics.flow import Velocity
 from generators.editor import Editor
 from generators.training.checkpoint import torch_generator
-from loop.candidate import Candidate, Origin
+from loop.candidate import Candidate
 from loop.errors import InvalidInputError
 
 FloatArray = NDArray[np.float64]
@@ -129,8 +129,8 @@ def refine(
 
     ``coarse``: (p − 1, h', w') fractions of the phases after the first in each block, or (h', w')
     for two phases; sides h' and w' divide the image's by one whole factor. ``requests``: (n, k)
-    property values, NaN where none. Compositions are drawn to go with each image.
-    Raises InvalidInputError for another shape and for what are no fractions.
+    property values, or (n, k + l) with labels, NaN where none. Compositions are drawn to go with
+    each image. Raises InvalidInputError for another shape and for what are no fractions.
     """
     flow, code = editor.flow, editor.code
     network = flow.trained_network()
@@ -139,11 +139,7 @@ def refine(
         raise InvalidInputError("this flow has no images to refine")
     wanted, factor = _blocks(np.asarray(coarse, dtype=np.float64), shape, len(flow.space.phases))
     vae = code.vae
-    asked = np.full((n, len(flow.properties)), np.nan) if requests is None else requests
-    if asked.shape != (n, len(flow.properties)):
-        raise InvalidInputError(
-            f"requests have shape {asked.shape}; expected ({n}, {len(flow.properties)})"
-        )
+    asked = editor.asked(requests, n)
 
     def observe(states: Tensor) -> Tensor:
         latent, _ = flow.parts(states)
@@ -167,8 +163,8 @@ def refine(
     assert latent is not None
     images = vae.decode(latent)
     vectors = flow.redraw(images, vectors, asked, editor.guidance, source)
-    origin = Origin(flow.name, editor.guidance, {"edit": "refined", "factor": factor})
-    return code.candidates(images, code.compositions_of(vectors), vectors, [origin] * n)
+    origins = editor.origins(asked, {"edit": "refined", "factor": factor})
+    return code.candidates(images, code.compositions_of(vectors), vectors, origins)
 
 
 def block_error(images: NDArray[np.uint8], coarse: ArrayLike) -> FloatArray:

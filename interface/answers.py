@@ -1,9 +1,10 @@
-"""What commands share that ask a trained generator: the session, and the answer shown."""
+"""What commands share that ask a trained generator: what is asked, the session, the answer."""
 
 from __future__ import annotations
 
+import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,12 +17,19 @@ from interface.output import json_text, note, print_frame, print_json, rows, who
 from loop.errors import InvalidInputError, LedgerError
 
 if TYPE_CHECKING:
-    from flows.proposal import Proposal
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from flows.proposal import Proposal, Wish
+    from loop.candidate import Candidate
     from loop.protocols import Progress
     from loop.session import Session
 
 TABLES = (".csv", ".json")
 PICTURES = (".png",)
+ARRAY = ".npy"
+WHITE = 255  # the grey value of a fraction of 1
+_ID = re.compile(r"[0-9a-f]{4,32}")
 
 # Options of such commands
 
@@ -42,6 +50,149 @@ Pictures = Annotated[
 Seed = Annotated[
     int, typer.Option("--seed", metavar="N", min=0, help="Another one: other designs.")
 ]
+AlsoAsked = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="PROPERTY=X|LOW..HIGH|LABEL=VALUE",
+        help="What a property or label shall be besides; repeatable.",
+    ),
+]
+OfAsked = Annotated[
+    float | None,
+    typer.Option(
+        "--guidance",
+        metavar="S",
+        min=0.0,
+        max=15.0,
+        help="How strongly --set is followed, 1 to 3; 2 if not said.",
+    ),
+]
+
+
+# What is asked
+
+
+def named_wishes(wishes: Sequence[str]) -> dict[str, str]:
+    """PROPERTY=WISH as typed with --set, each once; raises InvalidInputError for anything else."""
+    found: dict[str, str] = {}
+    for wish in wishes:
+        name, equals, text = (part.strip() for part in wish.partition("="))
+        if not (name and equals and text):
+            raise InvalidInputError(
+                f"--set {wish!r}: expected PROPERTY=VALUE or PROPERTY=LOW..HIGH"
+            )
+        if name in found:
+            raise InvalidInputError(f"--set: {name} is asked for twice; say it once")
+        found[name] = text
+    return found
+
+
+def asked_besides(
+    session: Session, given: Sequence[str] | None, guidance: float | None
+) -> dict[str, Any]:
+    """``wishes`` and ``labels`` of --set, and ``guidance`` where it is said, as keywords.
+
+    Raises InvalidInputError for a name that is neither a property nor a label, and for a guidance
+    where nothing is asked that it could be of.
+    """
+    from flows.proposal import read_wishes
+
+    asked = named_wishes(given or ())
+    if guidance is not None and not asked:
+        raise InvalidInputError(
+            "--guidance says how strongly --set is followed; add --set PROPERTY=VALUE, or leave it "
+            "out"
+        )
+    known = session.campaign.space.labels
+    others = {name: text for name, text in asked.items() if name not in known}
+    wishes: tuple[Wish, ...] = read_wishes(others, session.properties)
+    found: dict[str, Any] = {
+        "wishes": wishes,
+        "labels": {name: text for name, text in asked.items() if name in known},
+    }
+    return found if guidance is None else found | {"guidance": guidance}
+
+
+def read_size(option: str, text: str) -> tuple[int, int]:
+    """HxW in pixels; raises InvalidInputError that names the option."""
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.strip().isdigit() for part in parts):
+        raise InvalidInputError(f"{option} is {text!r}; expected HxW in pixels, such as 128x128")
+    return int(parts[0]), int(parts[1])
+
+
+def read_fractions(paths: Sequence[Path]) -> NDArray[np.float64]:
+    """(m, h, w) phase fractions: grey images, one a phase, 0 none and 255 all; or one .npy file.
+
+    Sums that rounding to grey values took above 1 are scaled back. Raises InvalidInputError for
+    files that cannot be read, or differ in size; what the values mean is for others to check.
+    """
+    import numpy as np
+
+    from loop.images import read_labels
+
+    arrays = [path for path in paths if path.suffix.lower() == ARRAY]
+    if arrays and len(paths) > 1:
+        raise InvalidInputError(f"{arrays[0]} has all phases; give it alone, or a PNG for each")
+    if arrays:
+        try:
+            found = np.asarray(np.load(arrays[0], allow_pickle=False), dtype=np.float64)
+        except (OSError, ValueError, EOFError) as error:
+            raise InvalidInputError(
+                f"{arrays[0]} is not readable as an array of fractions: "
+                f"{' '.join(str(error).split())}; save it with numpy.save"
+            ) from None
+        if found.ndim not in (2, 3):
+            raise InvalidInputError(
+                f"{arrays[0]} has shape {found.shape}; expected (h, w), or (phases - 1, h, w)"
+            )
+        return found if found.ndim == 3 else found[None]
+    images = [read_labels(path) for path in paths]
+    for path, image in zip(paths, images, strict=True):
+        if image.shape != images[0].shape:
+            raise InvalidInputError(
+                f"{path} has {image.shape[1]} x {image.shape[0]} px, {paths[0]} "
+                f"{images[0].shape[1]} x {images[0].shape[0]}; expected one size"
+            )
+    grey = np.stack(images).astype(np.float64)
+    total = grey.sum(0)
+    rounded = (total > WHITE) & (total <= WHITE + 0.5 * len(images))
+    fractions: NDArray[np.float64] = grey / np.where(rounded, total, WHITE)
+    return fractions
+
+
+def design_named(
+    session: Session,
+    text: str,
+    process: Sequence[str] | None,
+    labels: Sequence[str] | None,
+    *,
+    normalise: bool = False,
+) -> Candidate:
+    """A design of the ledger by its id, or one without an image from compositions in words.
+
+    ``process``, ``labels``: NAME=VALUE, of the latter. Raises InvalidInputError for what cannot be
+    read, LedgerError for an id that is not there.
+    """
+    from flows.paths import design_of
+    from interface.interpolation_ends import end_compositions
+    from interface.interpolation_options import read_labels, read_process
+
+    if _ID.fullmatch(text.strip()):
+        if process or labels:
+            raise InvalidInputError(
+                "--process and --label are for compositions in words; designs have their own"
+            )
+        return session.ledger.candidate(text.strip())
+    space = session.campaign.space
+    (compositions,) = end_compositions([text], space, normalise=normalise, drawn=True)
+    return design_of(
+        space, compositions, read_process(process or ()), labels=read_labels(labels or ())
+    )
+
+
+# The session
 
 
 @contextmanager
@@ -53,6 +204,7 @@ def trained_session(
     Raises LedgerError where there is none.
     """
     from flows.assembly import open_session
+    from interface.predicting import length_on_record
     from loop.campaign import load_campaign
     from loop.database import sqlite_path
     from loop.protocols import silent
@@ -65,9 +217,21 @@ def trained_session(
             f"campaign {name!r} has no trained generator yet: there is no ledger {path}; run it "
             f"first ({program()} run {shlex.quote(str(campaign))}) or name its ledger with --ledger"
         )
-    session = open_session(campaign, place, progress=progress or silent)
+    # With another length than it was run for, opening it would note a new start in the ledger.
+    length = length_on_record(place, name) if _is_on_record(place, name) else None
+    session = open_session(campaign, place, overrides=length, progress=progress or silent)
     with session.ledger:
         yield session
+
+
+def _is_on_record(place: str | Path, name: str) -> bool:
+    from loop.ledger import Ledger
+
+    with Ledger.open(place, create=False) as ledger:
+        return name in ledger.campaigns()["name"].tolist()
+
+
+# The answer
 
 
 def check_new_files(output: Path | None, pictures: Path | None) -> None:

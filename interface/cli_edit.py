@@ -1,4 +1,4 @@
-"""``edit``: designs like one, a damaged part drawn anew, a larger image, a finer one."""
+"""``edit``: designs like one, a part drawn anew, larger and finer images, one part by the other."""
 
 from __future__ import annotations
 
@@ -8,29 +8,34 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from interface.answers import (
+    AlsoAsked,
     CampaignArgument,
     Number,
+    OfAsked,
     Output,
     Pictures,
     Score,
     Seed,
     answer,
+    asked_besides,
     check_new_files,
+    design_named,
+    read_fractions,
+    read_size,
     trained_session,
 )
-from interface.cli_common import JsonOption, LedgerOption, guarded
+from interface.cli_common import FLAG, JsonOption, LedgerOption, guarded
 from loop.errors import InvalidInputError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from flows.edit import Edits
+    from loop.session import Session
+
 DesignArgument = Annotated[
     str, typer.Argument(metavar="ID", help="A design's id, or how it begins.")
-]
-Guidance = Annotated[
-    float,
-    typer.Option("--guidance", metavar="S", min=0.0, max=15.0, help="Of the generator."),
 ]
 
 
@@ -40,7 +45,7 @@ def register(app: typer.Typer) -> None:
         no_args_is_help=True,
         help="Edit designs and micrographs with the trained generator; the ledger stays as it is.",
     )
-    for command in (vary, repair, extend, refine):
+    for command in (vary, repair, extend, refine, compose, picture):
         group.command()(command)
     app.add_typer(group, name="edit")
 
@@ -54,7 +59,8 @@ def vary(
         float,
         typer.Option("--strength", metavar="X", min=0.01, max=1.0, help="1: an entirely new one."),
     ] = 0.4,
-    guidance: Guidance = 1.0,
+    wishes: AlsoAsked = None,
+    guidance: OfAsked = None,
     score: Score = False,
     output: Output = None,
     pictures: Pictures = None,
@@ -62,13 +68,14 @@ def vary(
     ledger: LedgerOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Designs like one of the ledger: noised part of the way and taken back."""
-    check_new_files(output, pictures)
-    from flows.edit import Edits
+    """Designs like one of the ledger: noised part of the way and taken back.
 
+    With --set they are like it, but have what is asked as far as the strength allows.
+    """
+    check_new_files(output, pictures)
     with trained_session(campaign, ledger) as session:
         start = session.ledger.candidate(design)
-        edits = Edits(session, guidance=guidance, score=score, seed=seed)
+        edits = _edits(session, wishes, guidance, score, seed)
         found = edits.vary(start, n, strength)
     answer(found, output, pictures, as_json)
 
@@ -81,7 +88,8 @@ def repair(
         Path, typer.Argument(metavar="MASK.png", help="What is not 0 is damaged; the image's size.")
     ],
     n: Number = 4,
-    guidance: Guidance = 1.0,
+    wishes: AlsoAsked = None,
+    guidance: OfAsked = None,
     score: Score = False,
     output: Output = None,
     pictures: Pictures = None,
@@ -91,13 +99,12 @@ def repair(
 ) -> None:
     """A damaged region of a micrograph drawn anew, all other pixels as they are."""
     check_new_files(output, pictures)
-    from flows.edit import Edits
     from loop.images import read_labels
 
     damaged = read_labels(mask) > 0
     with trained_session(campaign, ledger) as session:
         start = session.ledger.candidate(design)
-        edits = Edits(session, guidance=guidance, score=score, seed=seed)
+        edits = _edits(session, wishes, guidance, score, seed)
         found = edits.repair(start, damaged, n)
     answer(found, output, pictures, as_json)
 
@@ -109,7 +116,6 @@ def extend(
     size: Annotated[
         str, typer.Option("--size", metavar="HxW", help="Multiples of the image's sides.")
     ] = "128x128",
-    guidance: Guidance = 1.0,
     score: Score = False,
     output: Output = None,
     pictures: Pictures = None,
@@ -117,29 +123,29 @@ def extend(
     ledger: LedgerOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """A larger periodic micrograph that holds the design's own in its corner."""
+    """A larger micrograph with the design's own in its corner, periodic where it is larger."""
     check_new_files(output, pictures)
-    shape = _size(size)
-    from flows.edit import Edits
-
+    shape = read_size("--size", size)
     with trained_session(campaign, ledger) as session:
         start = session.ledger.candidate(design)
-        edits = Edits(session, guidance=guidance, score=score, seed=seed)
-        found = edits.extend(start, shape)
+        found = _edits(session, None, None, score, seed).extend(start, shape)
     answer(found, output, pictures, as_json)
 
 
 @guarded
 def refine(
     campaign: CampaignArgument,
-    image: Annotated[
-        Path,
+    images: Annotated[
+        list[Path],
         typer.Argument(
-            metavar="COARSE.png", help="Grey: 0 none, 255 all of a block is the second phase."
+            metavar="COARSE.png...",
+            help="Grey: 0 none, 255 all of a block is the second phase; with more phases one file "
+            "for each after the first, or a .npy of (phases - 1, h, w) fractions.",
         ),
     ],
     n: Number = 4,
-    guidance: Guidance = 1.0,
+    wishes: AlsoAsked = None,
+    guidance: OfAsked = None,
     score: Score = False,
     output: Output = None,
     pictures: Pictures = None,
@@ -147,21 +153,100 @@ def refine(
     ledger: LedgerOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Fine micrographs, with compositions, for a coarse one of two phases."""
+    """Fine micrographs, with compositions, for a coarse one."""
     check_new_files(output, pictures)
-    from flows.edit import Edits
-    from loop.images import read_labels
-
-    coarse: NDArray[np.float64] = read_labels(image) / 255.0
+    coarse = read_fractions(images)
     with trained_session(campaign, ledger) as session:
-        edits = Edits(session, guidance=guidance, score=score, seed=seed)
+        edits = _edits(session, wishes, guidance, score, seed)
         found = edits.refine(coarse, n)
     answer(found, output, pictures, as_json)
 
 
-def _size(text: str) -> tuple[int, int]:
-    """HxW in pixels."""
-    parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.strip().isdigit() for part in parts):
-        raise InvalidInputError(f"--size is {text!r}; expected HxW in pixels, such as 128x128")
-    return int(parts[0]), int(parts[1])
+@guarded
+def compose(
+    campaign: CampaignArgument,
+    image: Annotated[
+        str,
+        typer.Argument(
+            metavar="IMAGE.png|ID",
+            help="A label image as the campaign's own, or a design, whose image is taken.",
+        ),
+    ],
+    n: Number = 8,
+    wishes: AlsoAsked = None,
+    guidance: OfAsked = None,
+    score: Score = False,
+    output: Output = None,
+    pictures: Pictures = None,
+    seed: Seed = 0,
+    ledger: LedgerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Given this micrograph, which composition? Compositions and process drawn to go with it."""
+    check_new_files(output, pictures)
+    with trained_session(campaign, ledger) as session:
+        edits = _edits(session, wishes, guidance, score, seed)
+        found = edits.compose(_image(session, edits, image), n)
+    answer(found, output, pictures, as_json)
+
+
+@guarded
+def picture(
+    campaign: CampaignArgument,
+    design: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID|COMPOSITION",
+            help='A design, or compositions in words ("gamma: Ni-20Cr at%; gamma_prime: Ni3Al").',
+        ),
+    ],
+    n: Number = 8,
+    process: Annotated[
+        list[str] | None,
+        typer.Option("--process", metavar="NAME=VALUE", help="Of compositions; repeatable."),
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option("--label", metavar="NAME=VALUE", help="Of compositions; repeatable."),
+    ] = None,
+    normalise: Annotated[
+        bool, typer.Option("--normalise", metavar=FLAG, help="Scale fractions to a sum of 1.")
+    ] = False,
+    wishes: AlsoAsked = None,
+    guidance: OfAsked = None,
+    score: Score = False,
+    output: Output = None,
+    pictures: Pictures = None,
+    seed: Seed = 0,
+    ledger: LedgerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Given this composition, which microstructure? Micrographs drawn to go with it."""
+    check_new_files(output, pictures)
+    with trained_session(campaign, ledger) as session:
+        start = design_named(session, design, process, label, normalise=normalise)
+        edits = _edits(session, wishes, guidance, score, seed)
+        found = edits.picture(start, n)
+    answer(found, output, pictures, as_json)
+
+
+def _edits(
+    session: Session, wishes: list[str] | None, guidance: float | None, score: bool, seed: int
+) -> Edits:
+    from flows.edit import Edits
+
+    besides = asked_besides(session, wishes, guidance)
+    return Edits(session, **besides, score=score, seed=seed)
+
+
+def _image(session: Session, edits: Edits, text: str) -> NDArray[np.uint8]:
+    """The image of a file, or of a design of the ledger."""
+    from loop.images import SUFFIXES
+
+    path = Path(text)
+    if path.suffix.lower() in SUFFIXES or path.is_file():
+        return edits.read_image(path)
+    found = session.ledger.candidate(text).microstructure
+    if found is None:
+        raise InvalidInputError(f"design {text} has no micrograph; give an image file")
+    return found

@@ -17,6 +17,7 @@ from interface.answers import (
     Seed,
     answer,
     check_new_files,
+    named_wishes,
     trained_session,
 )
 from interface.cli_common import (
@@ -129,7 +130,7 @@ def propose(
     check_new_files(output, pictures)
     if steps is not None and not student:
         raise InvalidInputError("--steps says which student is to answer; add --student")
-    asked = _named(wishes or [])
+    asked = named_wishes(wishes or ())
     from flows.conditions import read_condition
     from flows.proposal import read_wishes
     from flows.propose import propose as propose_designs
@@ -205,21 +206,6 @@ def distil(
         f"a student of {steps} steps at guidance {guidance} -> {from_here(place)}\n"
         f"Then: {program()} propose {shlex.quote(str(campaign))}{option} --student"
     )
-
-
-def _named(wishes: list[str]) -> dict[str, str]:
-    """PROPERTY=WISH, each property once."""
-    found: dict[str, str] = {}
-    for wish in wishes:
-        name, equals, text = (part.strip() for part in wish.partition("="))
-        if not (name and equals and text):
-            raise InvalidInputError(
-                f"--set {wish!r}: expected PROPERTY=VALUE or PROPERTY=LOW..HIGH"
-            )
-        if name in found:
-            raise InvalidInputError(f"--set: {name} is asked for twice; say it once")
-        found[name] = text
-    return found
 
 
 def _scales(text: str) -> tuple[float, float]:

@@ -39,11 +39,15 @@ def walk(
         Way, typer.Option("--path", help="Along the sphere of the noise, or straight.")
     ] = Way.slerp,
     depth: Annotated[
-        float,
+        float | None,
         typer.Option(
-            "--depth", metavar="X", min=0.01, max=1.0, help="How far back to noise both are taken."
+            "--depth",
+            metavar="X",
+            min=0.01,
+            max=1.0,
+            help="How far back to noise both are taken; half way if not said.",
         ),
-    ] = 0.8,
+    ] = None,
     guidance: Annotated[
         float, typer.Option("--guidance", metavar="S", min=0.0, max=15.0, help="For --follow.")
     ] = 2.0,
@@ -67,6 +71,7 @@ def walk(
         new_file(picture)
     from flows.assembly import open_session
     from flows.walk import walk as walk_between
+    from generators.editor import DEPTH
     from interface.cli_common import chosen_ledger
     from loop.campaign import load_campaign
 
@@ -79,7 +84,7 @@ def walk(
             session.ledger.candidate(last),
             steps,
             path=path.value,
-            depth=depth,
+            depth=DEPTH if depth is None else depth,
             guidance=guidance,
             follow=follow or (),
         )

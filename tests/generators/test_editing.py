@@ -153,3 +153,22 @@ def test_bad_input_is_named() -> None:
         vary(pair(0.1), x, x, 3, strength=1.5)
     with pytest.raises(InvalidInputError, match="resample is 0"):
         fill(pair(0.1), x, x > 0, 3, generator=torch.Generator(), resample=0)
+
+
+def test_filling_in_may_begin_with_what_stands_there() -> None:
+    """Noised a little it stays near, as a variation does; without it no strength is to be had."""
+    flow = gaussian(torch.eye(8), torch.zeros(8))
+    begin = torch.full((64, 8), 1.5)
+    mask = torch.arange(8) < 3
+    known = torch.zeros(64, 8)
+    moved = []
+    for strength in (0.05, 0.9):
+        source = torch.Generator().manual_seed(0)
+        found = fill(
+            flow, known, mask, 8, generator=source, resample=1, begin=begin, strength=strength
+        )
+        assert torch.equal(found[:, :3], known[:, :3])
+        moved.append(float((found - begin)[:, 3:].abs().mean()))
+    assert moved[0] < 0.2 < moved[1]
+    with pytest.raises(InvalidInputError, match="without what it begins with"):
+        fill(flow, known, mask, 8, generator=torch.Generator(), strength=0.5)

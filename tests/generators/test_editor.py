@@ -159,18 +159,6 @@ def test_one_part_given_the_other(editor: Editor, designs: list[Candidate]) -> N
         np.testing.assert_array_equal(c.phase_compositions, designs[0].phase_compositions)
 
 
-def test_a_larger_image_is_periodic_in_shape(editor: Editor, designs: list[Candidate]) -> None:
-    image = designs[0].microstructure
-    assert image is not None
-    h, w = image.shape
-    found = editor.extend(designs[0], (2 * h, w), rng=np.random.default_rng(0))
-    assert found.shape == (2 * h, w)
-    again = editor.extend(designs[0], (2 * h, w), rng=np.random.default_rng(0))
-    np.testing.assert_array_equal(found, again)
-    with pytest.raises(InvalidInputError, match="expected multiples of"):
-        editor.extend(designs[0], (h + 1, w), rng=np.random.default_rng(0))
-
-
 def test_what_does_not_fit_is_refused(editor: Editor, designs: list[Candidate]) -> None:
     other = Candidate(phases=("a", "b"), microstructure=np.eye(16, dtype=np.uint8))
     with pytest.raises(InvalidInputError, match=r"has phases a, b of no elements; expected"):
