@@ -25,7 +25,6 @@ from generators.networks.dit import Control, JointTransformer
 from generators.training.checkpoint import torch_generator
 from generators.training.flow_matching import dimension_weights, draw_masks
 from generators.training.loop import Schedule, train
-from generators.training.precision import Computation
 from generators.training.resume import TrainingState
 from loop.errors import InvalidInputError
 from loop.images import SplitImages
@@ -170,7 +169,7 @@ def adapt(
         Schedule(settings.steps, settings.learning_rate, warmup=20, ema=0.99),
         stage="adapter",
         progress=progress,
-        how=Computation.suited(flow.device),
+        how=flow.settings.training.computation(flow.device),
         streams=(draws,),
         keep=keep,
     )

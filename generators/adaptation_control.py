@@ -23,7 +23,6 @@ from generators.networks.control import ControlBranch
 from generators.training.checkpoint import torch_generator
 from generators.training.flow_matching import dimension_weights
 from generators.training.loop import Schedule, train
-from generators.training.precision import Computation
 from generators.training.resume import TrainingState
 from loop.errors import InvalidInputError
 from loop.protocols import Progress, silent
@@ -106,7 +105,7 @@ def control(
         Schedule(settings.steps, settings.learning_rate, ema=0.99),
         stage="control branch",
         progress=progress,
-        how=Computation.suited(flow.device),
+        how=flow.settings.training.computation(flow.device),
         streams=(draws,),
         keep=keep,
     )

@@ -28,7 +28,11 @@ from generators.dynamics.samplers import (
     standard_normal,
 )
 from generators.dynamics.schedules import EDM, Level, every_row
-from generators.dynamics.stochastic import euler_maruyama, predictor_corrector
+from generators.dynamics.stochastic import (
+    annealed_langevin,
+    euler_maruyama,
+    predictor_corrector,
+)
 from generators.flow import FloatArray, JointFlow
 from generators.guiding import Rescaled
 from generators.noisy_regressor import led_prediction
@@ -47,6 +51,7 @@ from loop.protocols import Differentiable
 from loop.space import DesignSpace
 from loop.targets import Targets
 
+LANGEVIN = 0.1  # steps of annealed Langevin dynamics over σ², as Song & Ermon 2019 have them
 VELOCITY_SAMPLERS: Mapping[str, Callable[..., Tensor]] = {
     "euler": euler,
     "heun": heun,
@@ -146,8 +151,17 @@ def draw_states(prediction: Prediction, noise: Tensor, settings: DiffusionSettin
             x = ddim(denoise, x, path, times, eta=settings.eta, noise=drawing)
         elif sampler == "dpm_solver_pp":
             x = dpm_solver_pp(denoise, x, path, times)
+        elif sampler == "langevin":
+            times = process.noisy_times(steps)
+            score, sigmas = (
+                field_of(prediction.denoiser(EDM()), "score", EDM()),
+                path.level(times).noise,
+            )
+            step, repeats = LANGEVIN * float(sigmas[-1]) ** 2, settings.repeats
+            x = annealed_langevin(score, x, sigmas, step=step, repeats=repeats, noise=drawing)
         else:
-            x = edm(prediction.denoiser(EDM()), x, path.level(times).noise)
+            churn, sigmas = settings.churn, path.level(times).noise
+            x = edm(prediction.denoiser(EDM()), x, sigmas, churn=churn, noise=drawing)
     last = times[-1:]
     return denoise(x, every_row(float(last), x)) if float(path.level(last).noise) > 0 else x
 

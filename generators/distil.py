@@ -125,7 +125,7 @@ def distil(
     paths = walks.states(grid, every, generator, progress)
     learned, held_out = paths.split(_held_out(paths))
     student.metrics = {"device": flow.device, "effort": asdict(effort)}
-    rate = student.rate()
+    rate, how = student.rate(), flow.settings.training.computation(flow.device)
     student.metrics["final_loss"] = distil_paths(
         rate,
         student.step(),
@@ -137,6 +137,7 @@ def distil(
         stage="student",
         progress=progress,
         keep=keep,
+        how=how,
     )
     error = endpoint_error(student.step(), rate, held_out, steps, flow.device)
     student.metrics["endpoint_error"] = error
@@ -163,6 +164,7 @@ def distil(
             stage="student's compositions",
             progress=progress,
             keep=keep,
+            how=how,
         )
         error = endpoint_error(PlainStep(), student.head, held_out, head_steps, flow.device)
         student.metrics["head_endpoint_error"] = error

@@ -42,6 +42,7 @@ from generators.showing import with_pictures
 from generators.sketch import Sketch
 from generators.steering import Steered, Steering
 from generators.steering_flow import steer_flow
+from generators.together import fit_together, is_shared
 from generators.training import checkpoint
 from generators.training.flow_matching import (
     FlowSettings,
@@ -60,7 +61,13 @@ from loop.space import DesignSpace
 from loop.targets import Targets
 
 FloatArray = NDArray[np.float64]
-TOGETHER = 256  # designs that are denoised at once
+TOGETHER = 256  # designs of 64 x 64 cells that are denoised at once, larger ones fewer
+
+
+def together(latent_shape: tuple[int, int, int] | None, most: int = TOGETHER) -> int:
+    """How many designs with image latents (c, h, w) are denoised at once."""
+    _, h, w = latent_shape or (0, 1, 1)
+    return max(1, min(most, most * 64 * 64 // (h * w)))
 
 
 class JointFlow(Guided):
@@ -99,7 +106,12 @@ class JointFlow(Guided):
     def fit(
         self, records: Sequence[Record], *, rng: np.random.Generator, progress: Progress = silent
     ) -> JointFlow:
-        """A new generator trained on records; warm-started from this one where it is trained."""
+        """A new generator trained on records; warm-started from this one where it is trained.
+
+        By several processes where the settings say so (``together``).
+        """
+        if is_shared(self):
+            return fit_together(self, records, rng, progress)
         candidates, values = scored_rows(self.name, records, self.properties)
         new = copy.copy(self)
         fresh = self.network is None
@@ -259,13 +271,12 @@ class JointFlow(Guided):
     ) -> tuple[Steered, Tensor]:
         """One design per request (n, k), guided by the ``models``, and their vectors (n, v)."""
         assert self.code is not None
-        size = self.trained_network().state_size
-        noise = torch.randn(len(requests), size, generator=source).to(self.device)
+        network = self.trained_network()
+        noise = torch.randn(len(requests), network.state_size, generator=source).to(self.device)
+        size = together(network.latent_shape)
         states = [
-            self.sample(
-                noise[start : start + TOGETHER], requests[start : start + TOGETHER], guidance
-            )
-            for start in range(0, len(requests), TOGETHER)
+            self.sample(noise[start : start + size], requests[start : start + size], guidance)
+            for start in range(0, len(requests), size)
         ]
         latent, vectors = self.parts(torch.cat(states))
         images = fractions = None

@@ -112,7 +112,7 @@ class Stages(Asked):
 
         Those of which nothing is asked, or all without guidance, stay as they are.
         Returns the latents, their images (n, h, w), and the fractions (n, p - 1) that thresholds
-        in the place of the most probable label hold; None where that is what decides.
+        in the place of the most probable label hold; None where nothing is sketched.
         """
         assert self.code is not None
         assert self.code.vae is not None
@@ -133,8 +133,7 @@ class Stages(Asked):
             latents[rows], vae.logits, sketch.morphology, wanted[rows], steps=steps
         )
         own[rows] = wanted[rows]
-        held = sketch.morphology.fractions(own) if sketch.morphology.phases == 2 else None
-        return latents, images, held
+        return latents, images, sketch.morphology.fractions(own)
 
     # After
 

@@ -25,6 +25,7 @@ from generators.joint import stack_images
 from generators.networks.autoencoder import Autoencoder
 from generators.networks.vector_vae import PrincipalComponents, VectorVAE
 from generators.settings import with_settings
+from generators.together import fit_together, is_shared
 from generators.training.checkpoint import torch_generator
 from generators.training.flow_matching import Rows
 from generators.training.pictures import Pictures
@@ -127,8 +128,11 @@ class JointVAE(Asked):
         """A new generator trained on records; warm-started from this one where it is trained.
 
         The bound and the active units on held-out library designs go to ``figures`` and
-        ``progress``. Raises InvalidInputError for fewer than two scored records.
+        ``progress``. By several processes where the settings say so (``together``).
+        Raises InvalidInputError for fewer than two scored records.
         """
+        if is_shared(self):
+            return fit_together(self, records, rng, progress)
         candidates, values = scored_rows(self.name, records, self.properties)
         new = copy.copy(self)
         fresh = self.network is None

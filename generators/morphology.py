@@ -7,8 +7,8 @@ what makes a conductivity along x differ from that along y (W. F. Brown, J. Chem
 
 A decoder is conditioned on them in two ways. They are met by the latent that is nearest, in
 standard deviations of the data: damped Gauss-Newton steps as in ``steering``, without any
-simulator. Of two phases, the fraction is then met to the pixel: one threshold for each image in the
-place of the most probable label.
+simulator. Fractions are then met to the pixel: thresholds for each image in the place of the most
+probable label.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ PER_PHASE = 3
 CHUNK_PIXELS = 128 * 64 * 64  # of the images in memory at once
 CLOSE = 0.03  # of standardised statistics
 REACH = 14.0  # of a step of the latent, in standard deviations; about 30 lies between two images
+ROUNDS = 50  # of prices, at most
 SOFTNESS = 1.0  # as in ``steering``; sharper, for interfaces are what moves
 
 
@@ -149,19 +150,50 @@ class Morphology:
 def thresholds(logits: Tensor, fractions: Tensor) -> Tensor:
     """(n, p, 1, 1) to add to logits (n, p, h, w) so that images have fractions (n, p - 1).
 
-    For two phases, to the nearest pixel; an image keeps at least one pixel of each. For more, no
-    one number does it, and zeros are returned.
+    To the nearest pixel; an image keeps at least one pixel of each phase. Of two phases one number
+    does it. Of more, they are the prices at which pixels, each going where it is worth most, share
+    themselves out as asked (D. P. Bertsekas, Ann. Oper. Res. 14, 105, 1988): one phase's price
+    after the other, until all counts are met; some six rounds do.
     """
     n, p, h, w = logits.shape
+    pixels = h * w
     offset = torch.zeros(n, p, 1, 1, dtype=logits.dtype, device=logits.device)
-    if p != 2:
+    if p == 2:
+        lead = (logits[:, 1] - logits[:, 0]).flatten(1)
+        count = (fractions[:, 0] * pixels).round().long().clamp(1, pixels - 1)
+        offset[:, 1, 0, 0] = _halfway(lead, count)
         return offset
-    lead = (logits[:, 1] - logits[:, 0]).flatten(1)
-    count = (fractions[:, 0] * h * w).round().long().clamp(1, h * w - 1)
+    counts = _counts(fractions, pixels)
+    flat, price = logits.flatten(2), offset[:, :, 0]
+    for _ in range(ROUNDS):
+        for phase in range(p):
+            others = flat + price
+            others[:, phase] = -torch.inf
+            price[:, phase, 0] = _halfway(flat[:, phase] - others.amax(1), counts[:, phase])
+        labels = (flat + price).argmax(1)
+        if torch.equal(functional.one_hot(labels, p).sum(1), counts):
+            break
+    return offset
+
+
+def _halfway(lead: Tensor, count: Tensor) -> Tensor:
+    """(n,) to add to leads (n, m) so that ``count`` (n,) of them are above 0, 1 <= count < m."""
     ordered = lead.sort(dim=1, descending=True).values
     inside, outside = (ordered.gather(1, (count - i)[:, None])[:, 0] for i in (1, 0))
-    offset[:, 1, 0, 0] = -0.5 * (inside + outside)
-    return offset
+    return -0.5 * (inside + outside)
+
+
+def _counts(fractions: Tensor, pixels: int) -> Tensor:
+    """(n, p) pixels of all phases for fractions (n, p - 1) of all but the first, each 1 or more."""
+    shares = torch.cat([1 - fractions.sum(1, keepdim=True), fractions], 1).clamp_min(0)
+    # One pixel each, and the rest by largest remainders.
+    exact = shares / shares.sum(1, keepdim=True) * pixels
+    least = exact.floor().clamp_min(1)
+    over = least.sum(1, keepdim=True) - pixels
+    least.scatter_add_(1, least.argmax(1, keepdim=True), -over.clamp_min(0))
+    missing = (-over).clamp_min(0)
+    order = (exact - least).argsort(dim=1, descending=True).argsort(dim=1)
+    return (least + (order < missing)).long()
 
 
 @torch.no_grad()

@@ -130,11 +130,11 @@ def steer(
     """Designs with the requested properties, near those that are given.
 
     ``values``: properties (n, k) of phase fields (n, p, h, w) and compositions (n, p, e), with
-    gradients. ``requests``: (n, k), NaN where nothing is asked. ``scales``: (k,) what counts as a
-    large difference of each property. ``latents``: (n, c, h', w'), of which ``decode`` turns some,
-    with the numbers (m,) of their designs, to logits (m, p, h, w). A step that does not bring a
-    design nearer is taken back, so none ends farther from the request than it began, by the sum of
-    squares of its errors over ``scales``.
+    gradients; both are given on the CPU, wherever latents are. ``requests``: (n, k), NaN where
+    nothing is asked. ``scales``: (k,) what counts as a large difference of each property.
+    ``latents``: (n, c, h', w'), of which ``decode`` turns some, with the numbers (m,) of their
+    designs, to logits (m, p, h, w). A step that brings a design no nearer is taken back, so none
+    ends farther from the request than it began, by the squares of its errors over ``scales``.
     """
     n = len(requests)
     x = None if compositions is None else compositions.copy()
@@ -149,7 +149,7 @@ def steer(
             )
             calls, errors = search.calls, search.error.numpy()
     if x is not None and bounds is not None and settings.composition_steps:
-        fields = None if labels is None else labels.double()
+        fields = None if labels is None else labels.cpu().double()
         x, search = _steer_compositions(values, requests, scales, fields, x, bounds, settings)
         calls, errors = calls + search.calls, search.error.numpy()
     images = None if labels is None else labels.argmax(1).to(torch.uint8).cpu().numpy()
@@ -294,7 +294,7 @@ def _steer_images(
         u = None if trial_x is None else trial_x[rows].requires_grad_()
         with torch.enable_grad():
             labels, through = one_hot(decode(z, rows))
-            found = values(through.double(), u)
+            found = values(through.cpu().double(), u)
             inputs = [z] if u is None else [z, u]
             parts = jacobian_of(found, inputs)
         if u is not None and bounds is not None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from generators.flow import JointFlow
 
 FloatArray = NDArray[np.float64]
-TOGETHER = 64  # designs, whose fields and gradients are in memory at once
+TOGETHER = 64  # designs of 64 x 64 pixels, whose fields and gradients are in memory at once
 
 
 def steer_flow(
@@ -41,8 +41,10 @@ def steer_flow(
         bounds = Bounds(low, high, flow.code.compositions.std)
     vae = flow.code.vae
     parts = []
-    for start in range(0, len(requests), TOGETHER):
-        rows = slice(start, start + TOGETHER)
+    h, w = flow.space.image_shape or (1, 1)
+    size = max(1, min(TOGETHER, TOGETHER * 64 * 64 // (h * w)))
+    for start in range(0, len(requests), size):
+        rows = slice(start, start + size)
         parts.append(
             steer(
                 values_of(flow.models, flow.properties),

@@ -101,6 +101,6 @@ def image_features(fitted: ImageFeatures, fields: Tensor) -> Tensor:
         pairs = torch.fft.irfft2(power, s=(h, w)) / (h * w)
         raw.append(pairs[:, rows][:, :, lags].flatten(1))
     assert len(columns) == PER_PHASE * (fitted.phases - 1)
-    mean, axes = torch.from_numpy(fitted.mean), torch.from_numpy(fitted.axes)
+    mean, axes = (torch.from_numpy(part).to(fields) for part in (fitted.mean, fitted.axes))
     components = (torch.cat(raw, dim=1) - mean) @ axes.T
     return torch.cat([torch.stack(columns, dim=1), components], dim=1)

@@ -24,7 +24,7 @@ from generators.training.autoencoding import AutoencoderLoss
 from generators.training.checkpoint import torch_generator
 from generators.training.loop import Schedule, train
 from generators.training.losses import active_units, check_images, check_training_images
-from generators.training.precision import TrainingSettings
+from generators.training.precision import FORMATS, Computation, TrainingSettings
 from generators.training.resume import TrainingState
 from generators.training.shown import pictures_of
 from loop.errors import InvalidInputError
@@ -36,6 +36,7 @@ FloatArray = NDArray[np.float64]
 CHUNK = 256  # images of 64 x 64 coded at a time, larger ones in proportion fewer
 SHOWN = 8  # images whose reconstructions are drawn during training
 CHUNK_PIXELS = CHUNK * 64 * 64
+PRECISION = "bf16"  # of encoder and decoder where nothing else is asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,11 @@ class VAESettings:
     discriminator_width: int = 32
 
 
+def _together(pixels: int) -> int:
+    """How many images of so many pixels are coded at once."""
+    return max(1, min(CHUNK, CHUNK_PIXELS // pixels))
+
+
 def _network(phases: int | None, settings: VAESettings, properties: int) -> Autoencoder:
     if settings.bottleneck not in ("kl", "vq"):
         raise InvalidInputError(f"vae.bottleneck is {settings.bottleneck!r}; expected kl or vq")
@@ -92,13 +98,18 @@ class ImageVAE:
         std: Tensor,
         settings: VAESettings,
         scale: PropertyScale | None = None,
+        precision: str = PRECISION,
     ) -> None:
-        """``scale``: of the properties that condition it; None: without conditions."""
+        """``scale``: of the properties that condition it; None: without conditions.
+
+        ``precision``: of the products of encoder and decoder, see ``Computation``.
+        """
         self.network = network
         self.mean = mean  # (c, 1, 1)
         self.std = std
         self.settings = settings
         self.scale = scale
+        self.how = Computation(precision)
         self.figures: dict[str, float] = {}  # the parts of the last training loss
 
     @property
@@ -157,8 +168,9 @@ class ImageVAE:
 
         ``properties`` (n, k), NaN unknown, make it conditional; random subsets of them are shown,
         so that any subset can be given later. Sides are multiples of 8. ``keep``: where the state
-        is kept from which a killed training goes on; ``training``: how often images and what
-        becomes of them are drawn. Products are in bfloat16 on every device.
+        is kept from which a killed training goes on; ``training``: how it is computed, and how
+        often images and what becomes of them are drawn. Unless it says otherwise, products of
+        encoder and decoder are in bfloat16 on every device, then and later.
         Raises InvalidInputError for images that are fewer than a batch, all constant, of another
         size or with other values; TrainingError when the loss is not finite.
         """
@@ -178,11 +190,12 @@ class ImageVAE:
         noise = torch_generator(rng, device)
         torch.manual_seed(int(rng.integers(2**63)))  # initial weights
         k = 0 if properties is None else properties.shape[1]
-        network = _network(phases, settings, k).to(  # type: ignore[call-overload]
-            device, memory_format=torch.channels_last
-        )
-        vae = ImageVAE(network, torch.zeros(1, 1, 1), torch.ones(1, 1, 1), settings, scale)
-        vae.mean, vae.std = vae.mean.to(device), vae.std.to(device)
+        network = _network(phases, settings, k).to(device)
+        training = training or TrainingSettings()
+        how = training.beside(Computation(PRECISION, channels_last=True))
+        how.arrange(network)
+        unit = torch.zeros(1, 1, 1, device=device), torch.ones(1, 1, 1, device=device)
+        vae = ImageVAE(network, *unit, settings, scale, how.precision)
         values, known = vae._conditions(properties, len(images))
 
         def batches() -> Iterator[tuple[Tensor, ...]]:
@@ -201,7 +214,7 @@ class ImageVAE:
             back = vae.decode(vae.encode(images[:SHOWN], given), given)
             return np.concatenate([images[:SHOWN].numpy().astype(back.dtype), back])
 
-        loss = AutoencoderLoss(network, settings, noise)
+        loss = AutoencoderLoss(network, settings, noise, how.precision)
         schedule = Schedule(settings.steps, settings.learning_rate, ema=0.99)
         train(
             network,
@@ -210,9 +223,10 @@ class ImageVAE:
             schedule,
             stage="autoencoder",
             progress=progress,
+            how=how,
             streams=(draws, noise),
             keep=keep,
-            pictures=pictures_of(reconstructions, training or TrainingSettings(), keep),
+            pictures=pictures_of(reconstructions, training, keep),
         )
         vae.figures = loss.figures
         first = slice(0, min(len(images), 2048))
@@ -245,7 +259,7 @@ class ImageVAE:
     ) -> Iterator[tuple[Tensor, Tensor | None, Tensor | None]]:
         """Rows of x with their conditions, as many at a time as ``pixels`` an image allow."""
         values, known = self._conditions(properties, len(x))
-        size = max(1, min(CHUNK, CHUNK_PIXELS // pixels))
+        size = _together(pixels)
         for start in range(0, len(x), size):
             rows = slice(start, start + size)
             part = x[rows].to(self.device)
@@ -262,7 +276,7 @@ class ImageVAE:
         """
         parts = []
         for chunk, values, known in self._chunks(images, images[0].numel(), properties):
-            with torch.autocast(self.device.type, dtype=torch.bfloat16):
+            with self.how.autocast(self.device):
                 mean, _ = self.network.encode(chunk, values, known)
             parts.append((mean.float() - self.mean) / self.std)
         return torch.cat(parts)
@@ -274,14 +288,16 @@ class ImageVAE:
         pixels = latents[0, 0].numel() * self.network.factor**2
         for chunk, values, known in self._chunks(latents, pixels, properties):
             raw = chunk * self.std + self.mean
-            with torch.autocast(self.device.type, dtype=torch.bfloat16):
+            with self.how.autocast(self.device):
                 parts.append(self.network.decode_images(raw, values, known).cpu())
         return torch.cat(parts).numpy()
 
     def logits(self, latents: Tensor) -> Tensor:
         """Standardised latents (n, c, h/8, w/8) -> logits (n, p, h, w), float32, with gradient."""
         raw = latents.to(self.device) * self.std + self.mean
-        return torch.cat([self.network.decode(chunk) for chunk in raw.split(CHUNK)]).float()
+        h, w = raw.shape[-2:]
+        chunks = raw.split(_together(h * w * self.network.factor**2))
+        return torch.cat([self.network.decode(chunk) for chunk in chunks]).float()
 
     def reconstruction_error(self, images: NDArray[Any]) -> float:
         """Fraction of labels that the way through the latent changes; of grey mean |error|."""
@@ -340,6 +356,8 @@ class ImageVAE:
         """Everything needed to rebuild, for a checkpoint."""
         weights = {f"vae.{k}": v for k, v in self.network.state_dict().items()}
         found = {**weights, "vae_mean": self.mean, "vae_std": self.std}
+        if self.how.precision != PRECISION:
+            found["vae_precision"] = torch.tensor(list(FORMATS).index(self.how.precision))
         if self.scale is not None:
             for key, array in asdict(self.scale).items():
                 found[f"vae_scale_{key}"] = torch.from_numpy(np.ascontiguousarray(array))
@@ -372,4 +390,7 @@ class ImageVAE:
         network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         network.eval()
         mean, std = tensors["vae_mean"].to(device), tensors["vae_std"].to(device)
-        return ImageVAE(network, mean, std, settings, scale)
+        precision = PRECISION
+        if "vae_precision" in tensors:
+            precision = list(FORMATS)[int(tensors["vae_precision"])]
+        return ImageVAE(network, mean, std, settings, scale, precision)

@@ -19,6 +19,7 @@ from generators import (
     verification_baselines,
     verification_dynamics,
     verification_regressor,
+    verification_sampling,
     verification_students,
     verification_vae,
 )
@@ -134,6 +135,7 @@ def cases() -> list[Case]:
         )
     for room in (
         verification_dynamics,
+        verification_sampling,
         verification_vae,
         verification_adapters,
         verification_students,

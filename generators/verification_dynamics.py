@@ -74,12 +74,12 @@ def cases() -> list[Case]:
     ]
 
 
-def _numbers(*values: float) -> Tensor:
+def numbers(*values: float) -> Tensor:
     return torch.tensor(values, dtype=DOUBLE)
 
 
-def _column(*values: float) -> Tensor:
-    return _numbers(*values)[:, None]
+def column(*values: float) -> Tensor:
+    return numbers(*values)[:, None]
 
 
 def gaussian_denoiser(path: Path, m: float = M, s2: float = S2) -> Denoiser:
@@ -104,7 +104,7 @@ def gaussian_score(path: Path, m: float = M, s2: float = S2) -> Field:
 
 def carried(path: Path, x: Tensor, start: float, end: float) -> Tensor:
     """Where the probability flow takes x: α m + √(v_end/v_start) (x − α m)."""
-    a, s = path.level(_numbers(start, end))
+    a, s = path.level(numbers(start, end))
     v = a.square() * S2 + s.square()
     return a[1] * M + (v[1] / v[0]).sqrt() * (x - a[0] * M)
 
@@ -130,7 +130,7 @@ def law(
     return centre, float(slopes[0] ** 2 * variance + slopes[1:].square().sum())
 
 
-def _drawing(
+def drawing(
     sampler: Callable[..., Tensor], path: Path, times: Tensor
 ) -> Callable[[Tensor, Noise], Tensor]:
     return lambda x, z: sampler(x, path, times, noise=z)
@@ -147,7 +147,7 @@ def _schedules() -> Iterator[Case]:
     ):
         yield relative_case(ROOM, name, exact, found, 1e-4, source)
     for t, printed in POSTERIOR.items():
-        parts = posterior(schedule.level(_numbers(t)), schedule.level(_numbers(t - 1)))
+        parts = posterior(schedule.level(numbers(t)), schedule.level(numbers(t - 1)))
         names = ("weight of x_0", "weight of x_t", "variance")
         for name, exact, part in zip(names, printed, parts, strict=True):
             what = f"posterior at t = {t}, {name}"
@@ -162,13 +162,13 @@ def _ancestral() -> Iterator[Case]:
     schedule = linear()
     for s2, exact in ((0.25, 0.24613), (1.0, 0.99107), (4.0, 3.97478)):
         sampler = partial(ddpm, gaussian_denoiser(schedule, 0.0, s2))
-        _, found = law(_drawing(sampler, schedule, schedule.times()), 999, 0.0, 1.0)
+        _, found = law(drawing(sampler, schedule, schedule.times()), 999, 0.0, 1.0)
         what = f"variance by the ancestral sampler, s² = {s2:g}"
         yield absolute_case(ROOM, what, exact, found, 5.1e-6, "optimal noise, T = 1000")
 
 
 def _orders() -> Iterator[Case]:
-    x = _column(-100.0, 0.5, 60.0)
+    x = column(-100.0, 0.5, 60.0)
     path = EDM()
     denoise = gaussian_denoiser(path)
     for name, solve in (
@@ -178,35 +178,37 @@ def _orders() -> Iterator[Case]:
     ):
         exact = carried(path, x, 80.0, 0.002)
         errors = [float((solve(rho_sigmas(n)) - exact).abs().max()) for n in (64, 512)]
-        yield _order(name, ORDER[name], errors, 8)
-    sde, y = VP(), _column(-1.0, 0.3, 1.5)
+        yield order_case(name, ORDER[name], errors, 8)
+    sde, y = VP(), column(-1.0, 0.3, 1.5)
     velocity = probability_flow(gaussian_score(sde), sde)
     exact = carried(sde, y, 0.2, 1.0)
     errors = []
     for n in (16, 64):
-        end = adaptive(velocity, y, _numbers(0.2, 1.0), tolerance=1e6, longest_step=0.8 / n)
+        end = adaptive(velocity, y, numbers(0.2, 1.0), tolerance=1e6, longest_step=0.8 / n)
         errors.append(float((end - exact).abs().max()))
-    yield _order("adaptive", ORDER["adaptive"], errors, 4, 0.3)
-    a, s = (float(part) for part in sde.level(_numbers(1e-3)))
+    yield order_case("adaptive", ORDER["adaptive"], errors, 4, 0.3)
+    a, s = (float(part) for part in sde.level(numbers(1e-3)))
     errors = []
     for n in (64, 256):
         times = torch.linspace(1.0, 1e-3, n + 1, dtype=DOUBLE)
         first = sde.level(times[0])
         start = float(first.signal) * M, float(first.signal**2 * S2 + first.noise**2)
         sampler = partial(euler_maruyama, gaussian_score(sde))
-        _, found = law(_drawing(sampler, sde, times), n, *start)
+        _, found = law(drawing(sampler, sde, times), n, *start)
         errors.append(abs(found - (a**2 * S2 + s**2)))
-    yield _order("euler_maruyama", WEAK_ORDER["euler_maruyama"], errors, 4)
+    yield order_case("euler_maruyama", WEAK_ORDER["euler_maruyama"], errors, 4)
 
 
-def _order(name: str, exact: int, errors: list[float], ratio: int, allowed: float = 0.15) -> Case:
+def order_case(
+    name: str, exact: int, errors: list[float], ratio: int, allowed: float = 0.15
+) -> Case:
     found = math.log(errors[0] / errors[1]) / math.log(ratio)
     return absolute_case(ROOM, f"order of {name}", exact, found, allowed, "exact Gaussian flow")
 
 
 def _samples() -> Iterator[Case]:
-    schedule, noise = linear(), _column(-1.2, 0.1, 0.9)
-    grid, x0 = _numbers(1000, 700, 333, 20, 1, 0), _column(3.0, -1.0, 0.5)
+    schedule, noise = linear(), column(-1.2, 0.1, 0.9)
+    grid, x0 = numbers(1000, 700, 333, 20, 1, 0), column(3.0, -1.0, 0.5)
     x = noised(x0, noise, schedule.level(grid[:1]))
     end = ddim(denoiser_of(lambda *_: noise, "epsilon", schedule), x, schedule, grid)
     worst = float((end - x0).abs().max())
@@ -222,9 +224,9 @@ def _samples() -> Iterator[Case]:
         worst = max(worst, float((end - expected).abs().max()))
     source = "Salimans & Ho 2022"
     yield absolute_case(ROOM, "samples of converted predictions", 0.0, worst, 1e-9, source)
-    path, x = VP(1.0, 1.0), _column(3.1)
+    path, x = VP(1.0, 1.0), column(3.1)
     velocity = probability_flow(gaussian_score(path), path)
-    end = adaptive(velocity, x, _numbers(0.0, 5.0), tolerance=1e-10)
+    end = adaptive(velocity, x, numbers(0.0, 5.0), tolerance=1e-10)
     source = "Song et al. 2021: flow of N(2, 0.25), beta = 1, t = 5"
     yield absolute_case(ROOM, "end of a probability flow", 2.35860415, float(end), 1e-8, source)
 
@@ -245,7 +247,7 @@ def _stochastic() -> Iterator[Case]:
 
 
 def _guidance() -> Iterator[Case]:
-    path, x, t = EDM(), _column(-1.0, 0.4), _numbers(0.7, 0.7)
+    path, x, t = EDM(), column(-1.0, 0.4), numbers(0.7, 0.7)
     means, weights = (-0.5, 1.5, 4.0), [1.5, -0.7]
     fields = separately(*(gaussian_denoiser(path, m, S2) for m in means))
     found = compose(fields, weights)(x, t)
@@ -258,7 +260,7 @@ def _guidance() -> Iterator[Case]:
     def network(y: Tensor, s: Tensor, given: Tensor) -> Tensor:
         return torch.tanh(y * given + s[:, None])
 
-    given = [_column(-0.3, 0.8), _column(1.0, 2.0)]
+    given = [column(-0.3, 0.8), column(1.0, 2.0)]
     joint = compose(together(network, *([g] for g in given)), [3.0])(x, t)
     base, conditional = (network(x, t, g) for g in given)
     worst = float((joint - (base + 3 * (conditional - base))).abs().max())
@@ -266,11 +268,11 @@ def _guidance() -> Iterator[Case]:
     scale = cosine_scale(Straight(), 1.0, 6.0)
     assert callable(scale)
     for name, time, exact_scale in (("noise", 0.0, 6.0), ("data", 1.0, 1.0)):
-        what, found_scale = f"scheduled guidance at {name}", float(scale(_numbers(time)))
+        what, found_scale = f"scheduled guidance at {name}", float(scale(numbers(time)))
         yield absolute_case(ROOM, what, exact_scale, found_scale, 1e-12, "strong at high noise")
     schedule, slope = linear(), 1.5
     guided = guided_by(gaussian_denoiser(schedule), lambda y: (slope * y).sum(1), 1.0, schedule)
-    sampler = _drawing(partial(ddpm, guided), schedule, schedule.times(250))
+    sampler = drawing(partial(ddpm, guided), schedule, schedule.times(250))
     found_mean, _ = law(sampler, 249, 0.0, 1.0)
     what = "mean under a linear energy"
     source = "N(m, s²) exp(c x) is N(m + c s², s²)"
@@ -297,8 +299,8 @@ def _losses() -> Iterator[Case]:
 
 
 def _likelihoods() -> Iterator[Case]:
-    path, x = VP(1.0, 1.0), _column(3.1)
-    a, s = (float(part) for part in path.level(_numbers(5.0)))
+    path, x = VP(1.0, 1.0), column(3.1)
+    a, s = (float(part) for part in path.level(numbers(5.0)))
     found = ode_log_likelihood(
         probability_flow(gaussian_score(path), path),
         x,
@@ -312,7 +314,7 @@ def _likelihoods() -> Iterator[Case]:
     what = "log-likelihood by a probability flow"
     yield absolute_case(ROOM, what, exact, float(found), 1e-7, source)
 
-    velocity = GaussianVelocity(_numbers(M), _column(1.0), _numbers(S2), _numbers(1.0))
+    velocity = GaussianVelocity(numbers(M), column(1.0), numbers(S2), numbers(1.0))
     found = flow_log_likelihood(velocity, x, tolerance=1e-8)
     yield absolute_case(
         ROOM, "log-likelihood by flow matching", exact, float(found), 1e-6, "Lipman et al. 2023"
@@ -324,7 +326,7 @@ def _linear_vae() -> Case:
     """x = W z + b + σ n with orthogonal columns of W: the exact posterior of z is diagonal."""
     w = torch.tensor([[1.0, 0.4], [0.5, -0.8], [-0.2, 0.0]], dtype=DOUBLE)
     w[2, 1] = (w[0, 0] * w[0, 1] + w[1, 0] * w[1, 1]) / 0.2
-    b, sigma2, x = _numbers(0.3, -0.1, 0.7), 0.3, _numbers(1.0, -0.5, 0.2)
+    b, sigma2, x = numbers(0.3, -0.1, 0.7), 0.3, numbers(1.0, -0.5, 0.2)
     m = (w.T @ w).diagonal() + sigma2
 
     def encode(y: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,10 +19,14 @@ from torch.nn import functional
 
 from generators.networks.gan import Critic, DesignGenerator
 from generators.training.checkpoint import torch_generator
+from generators.training.distributed import average_gradients, row_weight
 from generators.training.flow_matching import shown_masks
 from generators.training.loop import Schedule, train
 from generators.training.losses import discriminator_loss, generator_loss
+from generators.training.pictures import Pictures
+from generators.training.precision import TrainingSettings, split
 from generators.training.resume import (
+    Batch,
     TrainingState,
     optimiser_tensors,
     restore_optimiser,
@@ -67,6 +71,7 @@ class JointGANSettings:
     focus_rank: int = 200
     image_rows: int = 3000  # scored rows that are learned from
     plain_rows: int = 6000  # library designs that are shown without conditions
+    training: TrainingSettings = field(default_factory=TrainingSettings)
 
 
 # The two games
@@ -112,9 +117,11 @@ def gradient_penalty(judge: Judge, real: Tensor, made: Tensor, share: Tensor) ->
 class AdversarialLoss:
     """The generator's loss of a batch at ``step``, after the steps of the critic.
 
-    A ``StatefulLoss`` like that of the image autoencoder: the training moves the generator, this
+    A ``MovingLoss`` like that of the image autoencoder: the training moves the generator, this
     moves the critic, by its own optimiser along the same schedule. A batch has ``critic_steps``
-    times as many rows as the generator is judged on: each step of the critic sees its own.
+    times as many rows as the generator is judged on: each step of the critic sees its own. A batch
+    in parts goes through the critic in as many, whose gradients add up before it steps. The
+    critic's steps are in float32, for its penalty is a derivative.
     """
 
     def __init__(
@@ -129,6 +136,8 @@ class AdversarialLoss:
         self.network, self.critic = network, critic
         self.settings, self.schedule, self.noise = settings, schedule, noise
         self.step = 0
+        self.taken = 0  # steps of the critic within this one
+        self.begun = False
         self.parts: dict[str, Tensor] = {}
         self.optimiser = torch.optim.Adam(
             critic.parameters(), lr=schedule.learning_rate, betas=(0.0, 0.99)
@@ -149,14 +158,35 @@ class AdversarialLoss:
         self.critic.load_state_dict(under("weight.", state))
         restore_optimiser(self.optimiser, under("judge.", state))
 
+    def begin(self, batch: Batch, parts: int) -> Batch:
+        """The critic's steps with a batch, and the rows of the last: those of the generator.
+
+        What the critic has stepped with is not stepped with again where memory runs out.
+        """
+        steps = list(torch.arange(len(batch[0])).chunk(self.settings.critic_steps))
+        for mine in steps[self.taken :]:
+            self._critic_step(tuple(column[mine] for column in batch), parts)
+            self.taken += 1
+        self.begun = True
+        return tuple(column[steps[-1]] for column in batch)
+
+    def end(self) -> None:
+        """Be ready for the next batch."""
+        self.taken, self.begun = 0, False
+
     def __call__(self, labels: Tensor, vectors: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-        """``labels`` (b, h, w), or (b, 0) without images; ``vectors`` (b, v), properties (b, k)."""
-        rows = list(torch.arange(len(vectors)).chunk(self.settings.critic_steps))
-        if torch.is_grad_enabled():
-            for mine in rows:
-                real = self.real(labels[mine], vectors[mine])
-                self._critic_step(real, values[mine], mask[mine])
-        y, known = values[rows[-1]], mask[rows[-1]]
+        """``labels`` (b, h, w), or (b, 0) without images; ``vectors`` (b, v), properties (b, k).
+
+        Of the rows that ``begin`` gave; of a whole batch without, which the critic sees first if
+        gradients are wanted.
+        """
+        if not self.begun and torch.is_grad_enabled():
+            batch = self.begin((labels, vectors, values, mask), 1)
+            self.end()
+            return self._of_generator(*batch[2:])
+        return self._of_generator(values, mask)
+
+    def _of_generator(self, y: Tensor, known: Tensor) -> Tensor:
         self.critic.requires_grad_(False)  # the weights are not the generator's to move
         try:
             score = self.critic(self.made(y, known), y, known)
@@ -176,40 +206,58 @@ class AdversarialLoss:
 
     def made(self, values: Tensor, mask: Tensor) -> Tensor:
         """States (b, d) of designs from fresh noise."""
-        shape = (len(values), self.network.noise)
-        noise = torch.randn(shape, generator=self.noise, device=values.device)
-        return self.network.fields(noise, values, mask)
+        return self.network.fields(self._drawn(values), values, mask)
 
-    def _critic_step(self, real: Tensor, values: Tensor, mask: Tensor) -> None:
-        s = self.settings
+    def _drawn(self, values: Tensor) -> Tensor:
+        shape = (len(values), self.network.noise)
+        return torch.randn(shape, generator=self.noise, device=values.device)
+
+    def _critic_step(self, batch: Batch, parts: int) -> None:
+        """One step of the critic; parts differ from the whole by the order of summation alone."""
+        s, (_, _, values, _) = self.settings, batch
+        noise, share = self._drawn(values), torch.zeros(len(values), 0, device=values.device)
+        if s.objective == "wgan-gp":
+            share = torch.rand(len(values), 1, generator=self.noise, device=values.device)
+        for group in self.optimiser.param_groups:
+            group["lr"] = s.critic_rate * self.schedule.rate(self.step)
+        self.optimiser.zero_grad(set_to_none=True)
+        figures: list[Tensor] = []
+        whole = row_weight(len(values), values.device)
+        for part, weight in split((*batch, noise, share), min(parts, len(values))):
+            figures.append(weight * self._critic_part(part, whole * weight))
+        average_gradients(self.critic.parameters())
+        nn.utils.clip_grad_norm_(self.critic.parameters(), 10.0)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        found = torch.stack(figures).sum(0)
+        self.parts = dict(zip(("critic", "penalty", "gap"), found, strict=True))
+
+    def _critic_part(self, part: Batch, weight: float) -> Tensor:
+        """Leave the gradient of a part of a batch; its loss, penalty and gap of scores (3,).
+
+        ``part``: rows as ``__call__`` takes them, then the generator's noise and the places of the
+        penalty between real and made.
+        """
+        labels, vectors, values, mask, noise, share = part
+        s, real = self.settings, self.real(labels, vectors)
         with torch.no_grad():
-            made = self.made(values, mask)
+            made = self.network.fields(noise, values, mask)
 
         def judge(states: Tensor) -> Tensor:
             found: Tensor = self.critic(states, values, mask)
             return found
 
-        for group in self.optimiser.param_groups:
-            group["lr"] = s.critic_rate * self.schedule.rate(self.step)
-        self.optimiser.zero_grad(set_to_none=True)
         scores = judge(real), judge(made)
         loss = critic_loss(s.objective, *scores)
         if s.objective == "wgan-gp":
-            share = torch.rand(len(real), 1, generator=self.noise, device=real.device)
             penalty = gradient_penalty(judge, real, made, share)
             total = loss + s.gp_weight * penalty
         else:
             penalty = r1_penalty(judge, real)
             total = loss + 0.5 * s.r1_weight * penalty
-        total.backward()
-        nn.utils.clip_grad_norm_(self.critic.parameters(), 10.0)
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
-        self.parts = {
-            "critic": loss.detach(),
-            "penalty": penalty.detach(),
-            "gap": (scores[0].mean() - scores[1].mean()).detach(),
-        }
+        (weight * total).backward()
+        gap = scores[0].mean() - scores[1].mean()
+        return torch.stack([loss.detach(), penalty.detach(), gap.detach()])
 
 
 # Training
@@ -241,6 +289,7 @@ class GANRun:
     """``asked`` (k,): the properties with targets; ``fresh``: not trained before.
 
     ``keep``: where the state is kept from which a killed training goes on; None: nowhere.
+    ``pictures``: samples that are drawn along the way.
     """
 
     asked: Sequence[bool]
@@ -250,6 +299,7 @@ class GANRun:
     rng: np.random.Generator
     progress: Progress
     keep: TrainingState | None = None
+    pictures: Pictures | None = None
 
 
 def train_gan(network: DesignGenerator, critic: Critic, rows: GANRows, run: GANRun) -> float:
@@ -297,8 +347,10 @@ def train_gan(network: DesignGenerator, critic: Critic, rows: GANRows, run: GANR
         schedule,
         stage=STAGE,
         progress=run.progress,
+        how=s.training.computation(run.device),
         streams=(draws, noise),
         keep=run.keep,
+        pictures=run.pictures,
     )
     critic.eval()
     return final

@@ -17,6 +17,7 @@ from torch.nn import functional
 from generators.dynamics.likelihood import log_normal
 from generators.networks.autoencoder import Autoencoder, kl_to_standard_normal
 from generators.networks.discriminator import PatchDiscriminator
+from generators.training.distributed import average_gradients, row_weight
 from generators.training.losses import (
     detail_weights,
     discriminator_loss,
@@ -27,7 +28,8 @@ from generators.training.losses import (
     two_point_loss,
     warm_up,
 )
-from generators.training.resume import optimiser_tensors, restore_optimiser, under
+from generators.training.precision import Computation
+from generators.training.resume import Batch, optimiser_tensors, restore_optimiser, under
 
 if TYPE_CHECKING:
     from generators.vae import VAESettings
@@ -38,16 +40,30 @@ class AutoencoderLoss:
 
     That is the codebook, by moving averages, and the discriminator, by its own optimiser from
     ``adversarial_start`` of the steps on. ``figures`` holds the parts of the last loss. A
-    ``StatefulLoss``: the training sets the step, and a resumed one has the same discriminator.
+    ``MovingLoss``: the training sets the step, and a resumed one has the same discriminator. Of a
+    batch in parts the codebook follows all vectors at once, and the discriminator takes one step,
+    after the last part; each part is judged by it as it was before.
     """
 
-    def __init__(self, network: Autoencoder, settings: VAESettings, noise: torch.Generator) -> None:
-        """``noise``: a stream on the network's device."""
+    def __init__(
+        self,
+        network: Autoencoder,
+        settings: VAESettings,
+        noise: torch.Generator,
+        precision: str = "bf16",
+    ) -> None:
+        """``noise``: a stream on the network's device; ``precision``: of encoder and decoder."""
         self.network = network
         self.settings = settings
         self.noise = noise
+        self.how = Computation(precision)
         self.step = 0
         self.started = False  # whether the codebook has seen data
+        self.begun = False
+        self.rows = 0  # of a batch that comes in parts; 0: all at once
+        self.coded: list[tuple[Tensor, Tensor]] = []  # means and the entries chosen for them
+        # Whether codebook and discriminator have moved with this batch, which may come once more.
+        self.followed = self.stepped = False
         self.parts: dict[str, Tensor] = {}
         self.discriminator: PatchDiscriminator | None = None
         self.judge: torch.optim.Optimizer | None = None
@@ -77,12 +93,33 @@ class AutoencoderLoss:
         self.discriminator.load_state_dict(under("weight.", state))
         restore_optimiser(self.judge, under("judge.", state))
 
+    def begin(self, batch: Batch, parts: int) -> Batch:
+        """What follows is this batch, in so many parts."""
+        self.begun, self.rows = True, len(batch[0]) if parts > 1 else 0
+        self.coded = []
+        if self.judge is not None:
+            self.judge.zero_grad(set_to_none=True)
+        return batch
+
+    def end(self) -> None:
+        """Codebook and discriminator follow the parts seen since ``begin``, if there were any."""
+        if self.rows:
+            self._follow()
+            self._step()
+        self.begun, self.rows = False, 0
+        self.followed = self.stepped = False
+
     def __call__(
         self, images: Tensor, values: Tensor | None = None, mask: Tensor | None = None
     ) -> Tensor:
+        """Of images (b, h, w); the training's batch, or a part of it between begin and end."""
+        with torch.autocast(images.device.type, enabled=False):  # but for encoder and decoder
+            return self._of(images, values, mask)
+
+    def _of(self, images: Tensor, values: Tensor | None, mask: Tensor | None) -> Tensor:
         s, network = self.settings, self.network
         self.parts = {}
-        with torch.autocast(images.device.type, dtype=torch.bfloat16):
+        with self.how.autocast(images.device):
             mean, log_variance = network.encode(images, values, mask)
             if network.quantiser is None:
                 epsilon = torch.randn(mean.shape, generator=self.noise, device=mean.device)
@@ -113,9 +150,20 @@ class AutoencoderLoss:
             self.started = True
         found = quantiser(mean)
         if learning:
-            quantiser.update(mean, found.indices, self.noise)
+            self.coded.append((mean.detach(), found.indices))
+            if not self.rows:
+                self._follow()
         self.parts["perplexity"] = found.perplexity
         return found.values, found.commitment
+
+    def _follow(self) -> None:
+        """The codebook's step toward what was coded."""
+        quantiser = self.network.quantiser
+        if quantiser is not None and self.coded and not self.followed:
+            means, indices = (torch.cat(column) for column in zip(*self.coded, strict=True))
+            quantiser.update(means, indices, self.noise)
+            self.followed = self.begun
+        self.coded = []
 
     def _reconstruction(self, output: Tensor, images: Tensor) -> Tensor:
         """−log p(x|z) per pixel, nats; of labels a mean weighted by their detail."""
@@ -154,17 +202,18 @@ class AutoencoderLoss:
         return total
 
     def _judged(self, made: Tensor, real: Tensor) -> Tensor:
-        """One step of the discriminator; then what it makes of ``made``, gradient to that alone."""
+        """One step of the discriminator; then what it makes of ``made``, gradient to that alone.
+
+        Of a part its gradient is left, and the step is for ``end``.
+        """
         assert self.discriminator is not None
-        assert self.judge is not None
-        judge, optimiser = self.discriminator, self.judge
-        if torch.is_grad_enabled():
-            optimiser.zero_grad(set_to_none=True)
+        judge = self.discriminator
+        if torch.is_grad_enabled() and not self.stepped:
             loss = discriminator_loss(judge(real), judge(made.detach()))
-            loss.backward()
-            nn.utils.clip_grad_norm_(judge.parameters(), 1.0)
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
+            share = len(real) / self.rows if self.rows else 1.0
+            (loss * (share * row_weight(self.rows or len(real), real.device))).backward()
+            if not self.rows:
+                self._step()
             self.parts["discriminator"] = loss.detach()
         judge.requires_grad_(False)  # the weights are not the encoder's and decoder's to move
         try:
@@ -173,3 +222,15 @@ class AutoencoderLoss:
             judge.requires_grad_(True)
         self.parts["adversarial"] = part.detach()
         return part
+
+    def _step(self) -> None:
+        """The discriminator's step along the gradients it has, if any."""
+        if self.discriminator is None or self.judge is None:
+            return
+        parameters = list(self.discriminator.parameters())
+        if any(p.grad is not None for p in parameters):
+            average_gradients(parameters)
+            nn.utils.clip_grad_norm_(parameters, 1.0)
+            self.judge.step()
+            self.stepped = self.begun
+        self.judge.zero_grad(set_to_none=True)

@@ -38,8 +38,9 @@ PREDICTIONS: tuple[Kind, ...] = ("epsilon", "x0", "v")
 OF_VELOCITY = ("euler", "heun", "adaptive")
 OF_DENOISER = ("ddpm", "ddim", "dpm_solver_pp")
 OF_SDE = ("euler_maruyama", "predictor_corrector")
-OF_NOISE = {"edm": ("ve", "edm")}  # where the state is the data with noise added
-SAMPLERS = (*OF_DENOISER, *OF_VELOCITY, "edm", *OF_SDE)
+# Where the state is the data with noise added.
+OF_NOISE = {"edm": ("ve", "edm"), "langevin": ("ve", "edm")}
+SAMPLERS = (*OF_DENOISER, *OF_VELOCITY, *OF_NOISE, *OF_SDE)
 assert set(SAMPLERS) <= {*ORDER, *WEAK_ORDER}
 
 
@@ -50,7 +51,8 @@ class DiffusionSettings(FlowSettings):
     ``process``: "linear", "cosine", "sigmoid" (1000 steps), "vp", "subvp", "ve" or "edm".
     ``prediction``: "epsilon", "x0" or "v", at unit scale. ``weighting`` of its squared error:
     "simple" or "min-snr". ``sampler``: see ``SAMPLERS``, in ``sample_steps`` steps; ``eta``: share
-    of noise in "ddim".
+    of noise in "ddim"; ``churn``: S_churn of "edm" (Karras et al. 2022, algorithm 2); ``repeats``:
+    steps of "langevin", which is annealed, at each level (Song & Ermon 2019, algorithm 1).
     """
 
     process: str = field(default="cosine", metadata={"choices": tuple(PATHS)})
@@ -58,6 +60,8 @@ class DiffusionSettings(FlowSettings):
     weighting: str = field(default="simple", metadata={"choices": ("simple", "min-snr")})
     sampler: str = field(default="dpm_solver_pp", metadata={"choices": SAMPLERS})
     eta: float = 0.0
+    churn: float = 0.0
+    repeats: int = 20
     sample_steps: int = 20
 
 
@@ -79,6 +83,11 @@ def check_diffusion(settings: DiffusionSettings) -> None:
     if of_grid and process == "edm" and steps < 2:
         raise InvalidCampaignError(
             f"generator.settings: sample_steps is {steps}; {sampler} of process edm needs 2 or more"
+        )
+    if settings.pairing:
+        raise InvalidCampaignError(
+            "generator.settings: pairing is true; a diffusion's noise is independent of the data, "
+            "so leave it out or use joint-flow"
         )
     if settings.eta > 1:
         raise InvalidCampaignError(

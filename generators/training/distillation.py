@@ -165,10 +165,12 @@ def distil_paths(
     stage: str,
     progress: Progress = silent,
     keep: TrainingState | None = None,
+    how: Computation | None = None,
 ) -> float:
     """Train ``network``, x (b, d), t (b,), conditions -> n (b, d), in place along ``paths``.
 
-    ``scale`` (d,): weights of the squared distance. Returns the final loss. Raises
+    ``scale`` (d,): weights of the squared distance. ``how``: what suits the device, if not said.
+    Returns the final loss. Raises
     InvalidInputError where the paths' grid does not fit the number of steps.
     """
     grid = len(paths.times) - 1
@@ -180,7 +182,7 @@ def distil_paths(
     if lessons.method == "progressive":
         stages = _halvings(grid, lessons.steps)
     final = math.nan
-    how = Computation.suited(device)
+    how = how or Computation.suited(device)
     for number, steps in enumerate(stages):
         last = number == len(stages) - 1
         schedule = lessons.schedule

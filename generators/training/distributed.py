@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,25 @@ def size() -> int:
 def rank() -> int:
     """This process among them, from 0; the first one writes files and shows progress."""
     return group.get_rank() if size() > 1 else 0
+
+
+def row_weight(rows: int, device: torch.device) -> float:
+    """Of the mean over this process's rows of a batch in the mean over the processes."""
+    if size() == 1:
+        return 1.0
+    total = torch.tensor(float(rows), device=device)
+    group.all_reduce(total)
+    return rows * size() / float(total)
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Gradients become their means over the processes: of what is trained beside the network."""
+    if size() == 1:
+        return
+    for parameter in parameters:
+        if parameter.grad is not None:
+            group.all_reduce(parameter.grad)
+            parameter.grad /= size()
 
 
 @contextmanager

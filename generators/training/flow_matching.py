@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from generators.dynamics.flow import interpolate, logit_normal_times, target_velocity
+from generators.dynamics.flow import interpolate, logit_normal_times, paired, target_velocity
 from generators.dynamics.gaussian import GaussianVelocity
 from generators.guiding import GuidingSettings
 from generators.morphology import SketchSettings
@@ -26,6 +26,7 @@ from generators.training.pictures import Pictures
 from generators.training.precision import TrainingSettings
 from generators.training.resume import TrainingState
 from generators.vae import VAESettings
+from loop.errors import InvalidCampaignError
 from loop.protocols import Progress
 
 FloatArray = NDArray[np.float64]
@@ -43,7 +44,11 @@ class FlowSettings:
     k t/(1 + (k - 1) t); above 1 they are decided before the image. ``attend``: the network also
     looks at a token of each property (cross-attention). ``guide``: what leads samples of the joint
     state to a request, the network's own conditions or a ``regressor`` of noised states, which is
-    then trained with it. ``guiding``: how the first goes with the share of noise.
+    then trained with it. ``guiding``: how the first goes with the share of noise. ``pairing``: rows
+    that are shown without conditions are paired with their noise by optimal transport within the
+    batch, which straightens the paths of the unconditional model; with conditions it would make
+    the noise depend on them. Raises InvalidCampaignError for it beside a regressor, whose guidance
+    takes the noise to be independent of the data.
     """
 
     network: str = field(default="dit", metadata={"choices": ("dit", "unet")})
@@ -51,6 +56,7 @@ class FlowSettings:
     vector_shift: float = 1.0
     attend: bool = False
     guide: str = field(default=GUIDES[0], metadata={"choices": GUIDES})
+    pairing: bool = False
     width: int = 96
     depth: int = 3
     heads: int = 4
@@ -79,6 +85,13 @@ class FlowSettings:
     regressor: RegressorSettings = field(default_factory=RegressorSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     vae: VAESettings = field(default_factory=VAESettings)
+
+    def __post_init__(self) -> None:
+        if self.pairing and (self.guide == "regressor" or self.regressor.train):
+            raise InvalidCampaignError(
+                "generator.settings: pairing is true beside a regressor of noised states, which "
+                "needs noise that is independent of the data; leave one of them out"
+            )
 
 
 def dimension_weights(network: JointNetwork, vector_weight: float) -> Tensor:
@@ -182,6 +195,15 @@ class Draws:
         return rows, plain, torch.cat([self.values[rows], none]), torch.cat([mask, none.bool()])
 
 
+def paired_without(data: Tensor, noise: Tensor, conditioned: int) -> Tensor:
+    """The noise (b, d) of a batch, that of its plain rows paired with these by ``paired``.
+
+    The first ``conditioned`` rows keep theirs: they may show anything.
+    """
+    plain = paired(data[conditioned:], noise[conditioned:])
+    return torch.cat([noise[:conditioned], plain])
+
+
 def schedule_of(run: RunSettings) -> Schedule:
     """Of the network over the joint state."""
     s = run.settings
@@ -206,6 +228,8 @@ def train_flow(
             data = torch.cat([rows.states[index], rows.plain[plain]])
             t = logit_normal_times(b, generator=draw.generator)
             noise = torch.randn(b, network.state_size, generator=draw.generator)
+            if settings.pairing:
+                noise = paired_without(data, noise, len(index))
             yield tuple(x.to(run.device) for x in (data, noise, t, values, mask))
 
     def loss(data: Tensor, noise: Tensor, t: Tensor, y: Tensor, mask: Tensor) -> Tensor:

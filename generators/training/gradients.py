@@ -10,7 +10,7 @@ from torch import Tensor
 from generators.training.distributed import Shared
 from generators.training.errors import TrainingError
 from generators.training.precision import is_out_of_memory, split
-from generators.training.resume import Live
+from generators.training.resume import Live, MovingLoss
 
 
 def gradients(shared: Shared, live: Live, batch: tuple[Tensor, ...], stage: str) -> Tensor:
@@ -40,6 +40,9 @@ def _accumulated(shared: Shared, live: Live, rows: tuple[Tensor, ...], weight: f
     """The sum over the parts of their share of the loss and of its gradient."""
     live.optimiser.zero_grad(set_to_none=True)
     losses = []
+    moving = live.loss if isinstance(live.loss, MovingLoss) else None
+    if moving is not None:
+        rows = moving.begin(rows, live.parts)
     parts = split(rows, min(live.parts, len(rows[0])))
     for i, (part, share) in enumerate(parts):
         with shared.silent(last=i == len(parts) - 1):
@@ -48,6 +51,8 @@ def _accumulated(shared: Shared, live: Live, rows: tuple[Tensor, ...], weight: f
             live.scaler.scale(value).backward()
         losses.append(value.detach())
     live.scaler.unscale_(live.optimiser)
+    if moving is not None:
+        moving.end()
     return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 
 

@@ -75,6 +75,22 @@ class Average:
         """The averaged weights as they are now."""
         return {k: v.clone() for k, v in self.shadow.items()}
 
+    # Buffers, such as a codebook, are not averaged.
+
+    @staticmethod
+    def buffers(module: nn.Module) -> dict[str, Tensor]:
+        """Those of a module as they are now."""
+        return {k: v.detach().clone() for k, v in module.named_buffers()}
+
+    @torch.no_grad()
+    def put_back(self, module: nn.Module, buffers: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The averaged weights and these buffers into the module; returns them by their names."""
+        self.copy_to(module)
+        for name, buffer in module.named_buffers():
+            buffer.copy_(buffers[name])
+        kept = module.state_dict().keys()  # some buffers are made anew with a module
+        return self.shadow | {k: v for k, v in buffers.items() if k in kept}
+
     @contextmanager
     def shown(self, module: nn.Module) -> Iterator[None]:
         """The averaged weights in evaluation mode; afterwards the module is as it was.
@@ -144,7 +160,7 @@ def train(
             watch.metrics = MetricsFile(keep.metrics, kept.run, live.step)
     if start := live.step:
         watch.progress(stage, start, schedule.steps)
-    good = average.copy() if watch.lazy else average.shadow
+    good, buffers = average.copy() if watch.lazy else average.shadow, average.buffers(module)
     try:
         for step in range(start, schedule.steps):
             for group in optimiser.param_groups:
@@ -162,6 +178,7 @@ def train(
             keeping = kept is not None and shared.rank == 0 and kept.due(step + 1)
             if keeping or watch.due(step):
                 watch.read()
+                buffers = average.buffers(module)
                 if watch.lazy:  # what follows is not looked at before the next reading
                     good = average.copy()
             live.scaler.step(optimiser)
@@ -175,12 +192,12 @@ def train(
                 kept.save(live)
     except TrainingError as error:
         average.shadow = good
-        average.copy_to(module)
+        weights = average.put_back(module, buffers)
         module.eval()
         if keep is None or shared.rank:
             raise
         card = {"stage": stage, "step": live.step, "stopped": str(error)}
-        _, path = checkpoint.save(keep.folder, good, card)
+        _, path = checkpoint.save(keep.folder, weights, card)
         raise TrainingError(f"{error}; the averaged weights before it are in {path}") from None
     average.copy_to(module)
     module.eval()

@@ -6,6 +6,7 @@ trained elsewhere judges the pictures; a discriminator is trained here (networks
 
 from __future__ import annotations
 
+import hashlib
 from functools import lru_cache
 
 import numpy as np
@@ -149,8 +150,21 @@ def check_images(images: Tensor, phases: int | None, factor: int) -> None:
         )
 
 
+def _different(images: Tensor, enough: int) -> int:
+    """How many different ones there are of images (n, h, w), counted up to ``enough``."""
+    seen: set[bytes] = set()
+    for image in images:
+        seen.add(hashlib.sha256(image.contiguous().cpu().numpy().tobytes()).digest())
+        if len(seen) >= enough:
+            break
+    return len(seen)
+
+
 def check_training_images(images: Tensor, batch: int, phases: int | None) -> None:
-    """Raise InvalidInputError for fewer images than a batch and for nothing but constant ones."""
+    """Raise InvalidInputError for fewer images than a batch and for nothing but constant ones.
+
+    Equal images count once: crops of few small micrographs are the same ones again and again.
+    """
     if len(images) < batch:
         raise InvalidInputError(
             f"{len(images)} images for batches of {batch}; give more images or lower vae.batch"
@@ -160,4 +174,11 @@ def check_training_images(images: Tensor, batch: int, phases: int | None) -> Non
         raise InvalidInputError(
             f"all {len(images)} images are constant, there is nothing to learn from them; check "
             "the labels or give images in which phases meet"
+        )
+    different = len(images) if phases == 1 else _different(images, batch)
+    if different < batch:
+        raise InvalidInputError(
+            f"{different} different images among {len(images)} for batches of {batch}: crops of so "
+            "few or so small micrographs repeat; give more or larger ones, make images.patch "
+            "smaller, or lower vae.batch"
         )

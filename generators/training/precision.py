@@ -46,7 +46,9 @@ class Computation:
         """What pays on a device: plain float32 on the CPU, half precision on a GPU."""
         if torch.device(device).type == "cpu":
             return Computation()
-        precision = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        # Where the card has it: emulated, bf16 is slower than float32.
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        precision = "bf16" if native else "fp16"
         return Computation(precision, channels_last=True)
 
     def arrange(self, module: nn.Module) -> None:
@@ -78,17 +80,22 @@ class TrainingSettings:
 
     ``precision``: "float32", "bf16" or "fp16"; ``compile``: by torch.compile, worth its minute in
     long trainings on a GPU; ``channels_last``: layout of convolution weights; ``pictures``: samples
-    are drawn every so many steps, 0: none.
+    are drawn every so many steps, 0: none; ``processes``: how many train together on this machine,
+    one for each GPU.
     """
 
     precision: str | None = field(default=None, metadata={"choices": tuple(FORMATS)})
     compile: bool = False
     channels_last: bool | None = None
     pictures: int = 0
+    processes: int = 1
 
     def computation(self, device: str | None) -> Computation:
         """These settings on a device; with None what is left open is plain float32."""
-        suited = Computation() if device is None else Computation.suited(device)
+        return self.beside(Computation() if device is None else Computation.suited(device))
+
+    def beside(self, suited: Computation) -> Computation:
+        """These settings, what is left open being as in ``suited``."""
         return Computation(
             self.precision or suited.precision,
             compiler="inductor" if self.compile else None,

@@ -85,6 +85,25 @@ class StatefulLoss(Protocol):
         ...
 
 
+@runtime_checkable
+class MovingLoss(StatefulLoss, Protocol):
+    """A loss that moves something of its own once a step: a critic, a codebook.
+
+    However many parts a step is in, ``begin`` comes before them and ``end`` after them.
+    """
+
+    def begin(self, batch: Batch, parts: int) -> Batch:
+        """Of a batch, the rows that the loss is a mean over; they come in so many parts.
+
+        Once more for the same step, with more parts, where memory ran out in between.
+        """
+        ...
+
+    def end(self) -> None:
+        """The gradients of all parts are there."""
+        ...
+
+
 class Stepped:
     """``loss(step, *batch)``, such as one with a warm-up, as a loss that a training can resume."""
 

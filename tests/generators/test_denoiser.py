@@ -30,7 +30,7 @@ from tests.generators.gaussians import DOUBLE, Gaussian, numbers
 MEAN = numbers(2.0, -1.0, 0.5)
 ROOT = torch.tensor([[0.8, 0.0, 0.0], [0.3, 0.5, 0.0], [-0.2, 0.4, 0.3]], dtype=DOUBLE)
 DATA = Gaussian(MEAN, ROOT @ ROOT.T)
-DRAWN = ("ddpm", *OF_SDE)  # samplers with a noise of their own
+DRAWN = ("ddpm", "langevin", *OF_SDE)  # samplers with a noise of their own
 DRAWS = 4000
 M, S2 = 2.0, 0.25
 
@@ -212,6 +212,23 @@ def test_every_sampler_of_every_process_brings_noise_to_the_data(
         assert fine < 0.002
     else:  # "dpm_solver_pp" rounds the times of a discrete process, "adaptive" chooses its own
         assert fine < (1e-4 if sampler == "adaptive" else 0.005)
+
+
+def test_churn_draws_and_keeps_the_law() -> None:
+    """4,000 ends: mean and variance within four standard errors and the bias of 40 steps."""
+    prediction = one_dimension("edm")
+    noise = torch.randn(DRAWS, 1, dtype=DOUBLE, generator=torch.Generator().manual_seed(0))
+    plain, churned = (
+        draw_states(
+            prediction,
+            noise,
+            DiffusionSettings(process="edm", sampler="edm", churn=churn, sample_steps=40),
+        )
+        for churn in (0.0, 8.0)
+    )
+    assert float((plain - churned).abs().mean()) > 0.1  # what is drawn decides where it ends
+    assert float(churned.mean()) == pytest.approx(M, abs=4 * math.sqrt(S2 / DRAWS) + 0.002)
+    assert float(churned.var()) == pytest.approx(S2, rel=4 * math.sqrt(2 / DRAWS) + 0.02)
 
 
 def test_ddim_with_noise_is_ddpm() -> None:

@@ -284,3 +284,15 @@ def test_images_that_cannot_be_learned_from() -> None:
         check_training_images(constant.float() / 2, 4, None)
     check_training_images(0 * constant, 4, 1)  # one phase is all there is
     assert np.isfinite(float(constant.float().mean()))
+
+
+def test_crops_that_repeat_count_once() -> None:
+    """One micrograph as large as a crop is one image, however often it is drawn."""
+    images = labels(6, 16, 16)
+    repeated = images[torch.arange(60) % 6]
+    check_training_images(repeated, 6, 2)
+    said = r"6 different images among 60 for batches of 7: .* lower vae\.batch"
+    with pytest.raises(InvalidInputError, match=said):
+        check_training_images(repeated, 7, 2)
+    with pytest.raises(InvalidInputError, match="1 different images among 9 for batches of 2"):
+        check_training_images(images[:1].expand(9, 16, 16).float(), 2, None)

@@ -121,9 +121,32 @@ def test_thresholds_meet_the_fraction_to_the_pixel(fraction: float) -> None:
     assert torch.all(count == min(max(round(fraction * pixels), 1), pixels - 1))
 
 
-def test_more_phases_have_no_thresholds() -> None:
-    logits = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(1))
-    assert not thresholds(logits, torch.full((2, 2), 0.3)).any()
+@pytest.mark.parametrize("phases", [3, 4, 6])
+def test_more_phases_have_prices_that_share_the_pixels_out(phases: int) -> None:
+    """Every count to the pixel, and no other sharing of such counts is worth more (duality)."""
+    draws = torch.Generator().manual_seed(1)
+    logits = 5 * torch.randn(7, phases, SIDE, SIDE, generator=draws)
+    shares = torch.from_numpy(np.random.default_rng(0).dirichlet([1.0] * phases, 7)).float()
+    offsets = thresholds(logits, shares[:, 1:])
+    labels = (logits + offsets).argmax(1)
+    counts = functional.one_hot(labels.flatten(1), phases).sum(1)
+    pixels = SIDE * SIDE
+    assert torch.all((counts - (shares * pixels)).abs() < 1)
+    value = logits.gather(1, labels[:, None]).double().sum((1, 2, 3))
+    best = (logits + offsets).double().amax(1).sum((1, 2))
+    bound = best - (counts * offsets[:, :, 0, 0]).double().sum(1)
+    np.testing.assert_allclose(value, bound, rtol=1e-5)
+
+
+def test_every_phase_keeps_a_pixel_and_too_much_is_shared_out() -> None:
+    logits = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    asked = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.9, 0.6]])
+    labels = (logits + thresholds(logits, asked)).argmax(1)
+    counts = functional.one_hot(labels.flatten(1), 3).sum(1)
+    assert counts[0].tolist() == [62, 1, 1]
+    assert counts[1].tolist() == [1, 62, 1]
+    assert counts[2].sum() == 64
+    assert abs(int(counts[2, 1]) - 38) <= 1
 
 
 def decode(z: Tensor) -> Tensor:

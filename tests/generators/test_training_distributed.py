@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import socket
@@ -14,11 +15,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from generators.training import distributed
+from generators.training.adversarial import AdversarialLoss
 from generators.training.distributed import Shared, launch, torchrun_group
 from generators.training.loop import Schedule, train
 from generators.training.precision import Computation
 from generators.training.resume import TrainingState
 from loop.errors import InvalidInputError
+from tests.generators.test_adversarial import SMALL, designs, pair
 
 ROWS = 7  # over two processes: 4 and 3
 STEPS = 30
@@ -60,6 +63,17 @@ def training(steps: int, parts: int = 1, keep: Path | None = None) -> tuple[nn.M
     return net, final
 
 
+def adversaries(steps: int = 3) -> tuple[nn.Module, nn.Module]:
+    """Generator and critic, which is trained beside it, on the rows that are this process's."""
+    network, critic = pair()
+    schedule = Schedule(steps, 1e-2, warmup=1)
+    loss = AdversarialLoss(network, critic, SMALL, schedule, torch.Generator().manual_seed(0))
+    values = torch.randn(ROWS, 2, generator=torch.Generator().manual_seed(1))
+    batch = (*designs(ROWS), values, values > 0)
+    train(network, loss, itertools.repeat(batch), schedule, stage="pair")
+    return network, critic
+
+
 def member(device: str, folder: Path) -> None:
     """What each of the processes does."""
     assert device == "cpu"
@@ -71,6 +85,8 @@ def member(device: str, folder: Path) -> None:
             f"{name}.grad.{k}": p.grad for k, p in net.named_parameters() if p.grad is not None
         }
         found[f"{name}.final"] = torch.tensor(final)
+    for name, module in zip(("generator", "critic"), adversaries(), strict=True):
+        found |= {f"{name}.{k}": v.detach().contiguous() for k, v in module.named_parameters()}
     save_file(found, folder / f"{distributed.rank()}-of-{distributed.size()}")
     try:
         Shared(net, nn.Identity()).rows((torch.zeros(1, 3),))

@@ -16,7 +16,12 @@ from generators.training import checkpoint
 from generators.training.errors import TrainingError
 from generators.training.loop import Average, Schedule, train
 from generators.training.metrics import Watch
-from generators.training.precision import Computation, is_out_of_memory, split
+from generators.training.precision import (
+    Computation,
+    TrainingSettings,
+    is_out_of_memory,
+    split,
+)
 from generators.training.resume import TrainingState
 from loop.errors import InvalidInputError
 
@@ -384,3 +389,62 @@ def test_batches_that_end_early_are_named() -> None:
     batches = itertools.islice(draw(torch.Generator()), 3)
     with pytest.raises(InvalidInputError, match=r"net: batches ended at step 3 of 45; draw them"):
         train(module, mean_of(module), batches, SCHEDULE, stage="net")
+
+
+class Remembering(nn.Module):
+    """A line and a mean of what it saw, which is no parameter, as a codebook is not."""
+
+    seen: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line = nn.Linear(2, 1)
+        self.register_buffer("seen", torch.zeros(2))
+        self.register_buffer("made", torch.ones(1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.lerp_(x.mean(0), 0.5)
+        found: Tensor = self.line(x)
+        return found
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_buffers_are_put_back_with_the_last_good_weights(
+    lazy: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Broken at step 5: as after step 4, or where it was last read, after step 0."""
+    if lazy:
+        monkeypatch.setattr("generators.training.loop.Watch", Lazy)
+    module, expected = Remembering(), Remembering()
+    rows = [torch.full((3, 2), math.nan if i == 5 else 1.0 + i) for i in range(30)]
+    with torch.no_grad():
+        for x in rows[: 1 if lazy else 5]:
+            expected(x)
+
+    def loss(x: Tensor) -> Tensor:
+        return module(x).square().mean()
+
+    batches = ((x,) for x in rows)
+    keep = TrainingState(tmp_path, every_s=1e9)
+    with pytest.raises(TrainingError, match="line: loss is nan at step 5 of 30") as caught:
+        train(module, loss, batches, Schedule(30, 1e-3), stage="line", keep=keep)
+    assert torch.equal(module.seen, expected.seen)
+    kept, _ = checkpoint.load(Path(str(caught.value).rpartition(" in ")[2]))
+    assert set(kept) == {"line.weight", "line.bias", "seen"}  # what load_state_dict takes
+    assert torch.equal(kept["seen"], expected.seen)
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_half_precision_is_bf16_where_the_card_has_it(
+    native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older card emulates bf16, and says that it supports it unless asked for less."""
+
+    def supported(including_emulation: bool = True) -> bool:
+        return native or including_emulation
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    how = Computation.suited("cuda")
+    assert how == Computation("bf16" if native else "fp16", channels_last=True)
+    assert TrainingSettings().computation("cuda") == how
+    assert TrainingSettings(precision="float32").computation("cuda").precision == "float32"
