@@ -25,6 +25,7 @@ from generators.flow import JointFlow
 from generators.training.resume import TrainingState
 from loop.candidate import Candidate
 from loop.errors import InvalidInputError, unknown_name
+from loop.feasible import within_constraints
 from loop.images import downsample, list_images, read_labels, to_phases
 from loop.round import evaluate, stage_rng
 from loop.session import Session
@@ -113,6 +114,7 @@ def answer_of(
     table: pd.DataFrame,
     score: bool,
 ) -> Proposal:
+    designs = within_constraints(session.campaign.space, designs)
     return Proposal(
         properties=session.properties,
         wishes=(),

@@ -1,4 +1,4 @@
-"""Paths between compositions by a trained generator, and by what is simulated along them.
+"""Paths between compositions by a trained generator, and what is simulated along them.
 
 Every path is a list of designs in order; nothing is added to the ledger.
 """
@@ -7,28 +7,27 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from types import MappingProxyType
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from flows.trained import trained_flow
+from flows.carried import carried_by_flow
+from flows.latent_frames import LatentFrames, frames_between
+from flows.trained import trained_frames
 from generators.editor import DEPTH, Editor
 from generators.flow import JointFlow
 from generators.interpolation import Path as Way
+from generators.joint_vae import JointVAE
 from loop.campaign import Campaign
-from loop.candidate import Candidate, Origin, Outcome, stack_compositions
+from loop.candidate import Candidate, Origin, Outcome
 from loop.composition import FloatArray
 from loop.errors import InvalidInputError, unknown_name
-from loop.monotone import Gradients, Monotone, Values, monotone_path
-from loop.paths import positions
+from loop.laboratory import Consulting, parts_of
 from loop.polytope import CompositionSet
 from loop.projection import project, support_set
-from loop.protocols import Differentiable, Simulator
+from loop.protocols import Simulator
 from loop.round import evaluate, stage_rng
 from loop.session import Session
 from loop.space import DesignSpace
@@ -36,7 +35,7 @@ from simulators import registry
 
 
 def simulators_of(campaign: Campaign) -> list[Simulator]:
-    """The campaign's simulators, without a session."""
+    """The campaign's simulators, without a session: its ``laboratories`` know no results yet."""
     named = campaign.simulators
     return registry.create_all(
         named.use,
@@ -49,6 +48,11 @@ def simulators_of(campaign: Campaign) -> list[Simulator]:
     )
 
 
+def laboratories(simulators: Sequence[Simulator]) -> list[Consulting]:
+    """Those of the simulators that people answer for; what was told they look up in a ledger."""
+    return [part for part in parts_of(simulators) if isinstance(part, Consulting)]
+
+
 # The trained generator
 
 
@@ -56,20 +60,21 @@ class Generated:
     """What the generator of a session's last round adds to paths.
 
     ``seed``: another one, other images. Raises LedgerError when nothing is trained yet,
-    InvalidInputError for a generator that cannot edit.
+    InvalidInputError for a generator that has no latent to go through.
     """
 
     def __init__(self, session: Session, *, guidance: float = 1.0, seed: int = 0) -> None:
         self.space = session.campaign.space
-        flow = trained_flow(session, "paths through a generator")
-        self.editor = Editor(flow, guidance=guidance)
+        self.generator = trained_frames(session, "paths through a generator")
+        self.guidance = guidance
         self.seed, self._campaign_seed = seed, session.campaign.seed
 
     def with_microstructure(self, design: Candidate) -> Candidate:
         """The design with an image drawn to go with its compositions and process.
 
         The noise is the same on each call, so that images change along a path as compositions do.
-        Raises InvalidInputError for a campaign without images and a design of other elements.
+        Raises InvalidInputError for a campaign without images, a design of other elements, and a
+        generator that does not draw images for given compositions.
         """
         if self.space.image_shape is None:
             raise InvalidInputError(
@@ -82,9 +87,20 @@ class Generated:
                 f"{', '.join(self.space.elements)}"
             )
         rng = stage_rng(self._campaign_seed, "paths", self.seed, "microstructure")
-        found = self.editor.microstructures_for(design, 1, rng=rng)[0]
+        found = self._editor().microstructures_for(design, 1, rng=rng)[0]
         # Process and labels are the design's own, to the last digit.
         return dataclasses.replace(found, process=design.process, labels=design.labels)
+
+    def carried(self, before: Candidate, after: Candidate) -> Candidate:
+        """``after`` with the image of ``before``, changed as its compositions were.
+
+        With the same compositions comes the same image.
+        """
+        if before.microstructure is None:
+            return after
+        if isinstance(self.generator, JointVAE):
+            return LatentFrames(self.generator).carried(before, after)
+        return carried_by_flow(self._editor(), before, after)
 
     def between(
         self,
@@ -114,11 +130,20 @@ class Generated:
                     f"the {name} end is not allowed: {'; '.join(dict.fromkeys(broken))}; project "
                     "it onto the set, or widen the constraints"
                 )
-        editor = Editor(
-            _without_vanishing(self.editor.flow, first, last), guidance=self.editor.guidance
+        generator = _without_vanishing(self.generator, first, last)
+        designs = frames_between(
+            generator, first, last, n, guidance=self.guidance, path=path, depth=depth
         )
-        designs = editor.frames(first, last, n, path=path, depth=depth)
         return [first, *(self._allowed(d, (first, last), spaces) for d in designs[1:-1]), last]
+
+    def _editor(self) -> Editor:
+        if isinstance(self.generator, JointVAE):
+            raise InvalidInputError(
+                f"the campaign's generator is {self.generator.name}, which does not draw the "
+                "micrograph of given compositions; give two candidates of its ledger by id, or "
+                "take joint-flow"
+            )
+        return Editor(self.generator, guidance=self.guidance)
 
     def _allowed(
         self, design: Candidate, ends: Sequence[Candidate], spaces: Sequence[CompositionSet]
@@ -142,19 +167,21 @@ def _present(designs: Sequence[Candidate]) -> NDArray[np.bool_]:
     return np.stack([np.asarray(d.phase_compositions) > 0 for d in designs])
 
 
-def _without_vanishing(flow: JointFlow, first: Candidate, last: Candidate) -> JointFlow:
-    """The flow with a coding that reads no element as absent which both ends have.
+def _without_vanishing(
+    generator: JointFlow | JointVAE, first: Candidate, last: Candidate
+) -> JointFlow | JointVAE:
+    """The generator with a coding that reads no element as absent which both ends have.
 
     A coordinate far below all that was learned means absent; ends of such amounts would lose
     the element beside them.
     """
-    if flow.code is None or flow.code.compositions is None:
-        return flow
-    coding = flow.code.compositions
+    if generator.code is None or generator.code.compositions is None:
+        return generator
+    coding = generator.code.compositions
     both = np.all(_present((first, last)), axis=0)
-    same = copy.copy(flow)
+    same = copy.copy(generator)
     same.code = dataclasses.replace(
-        flow.code,
+        generator.code,
         compositions=dataclasses.replace(coding, absent=np.where(both, -np.inf, coding.absent)),
     )
     return same
@@ -208,109 +235,6 @@ def design_of(
     if space.image_shape is not None and generated is not None:
         return generated.with_microstructure(design)
     return design
-
-
-# A property that moves one way
-
-
-class _Scored:
-    """One property of the designs of a path as a function of compositions and position."""
-
-    def __init__(
-        self, name: str, designs: Sequence[Candidate], simulators: Sequence[Simulator]
-    ) -> None:
-        self.name, self.designs, self.simulators = name, designs, simulators
-        self.t = positions(len(designs))
-        self.reason = ""
-        self.model = next((s for s in simulators if name in s.outputs), None)
-
-    def design(self, x: FloatArray, t: float) -> Candidate:
-        """At compositions (p, e): the image of the nearest point, the process in between."""
-        near = self.designs[int(np.abs(self.t - t).argmin())]
-        process = {
-            k: float(np.interp(t, self.t, [d.process[k] for d in self.designs]))
-            for k in near.process
-        }
-        return dataclasses.replace(near, phase_compositions=x, process=process)
-
-    def values(self, x: FloatArray, t: FloatArray) -> FloatArray:
-        designs = [self.design(one, at) for one, at in zip(x, t.tolist(), strict=True)]
-        outcomes = evaluate(self.simulators, designs)
-        for outcome in outcomes:
-            self.reason = self.reason or outcome.reason
-        return np.array([outcome.values.get(self.name, math.nan) for outcome in outcomes])
-
-    def gradients(self) -> Gradients | None:
-        """The simulator's own, None where it has none by the compositions."""
-        if not isinstance(self.model, Differentiable):
-            return None
-        x = np.stack([d.phase_compositions for d in self.designs[:1]])
-        return self._slopes if self._found(x, self.t[:1]) is not None else None
-
-    def _slopes(self, x: FloatArray, t: FloatArray) -> FloatArray:
-        found = self._found(x, t)
-        assert found is not None
-        return found
-
-    def _found(self, x: FloatArray, t: FloatArray) -> FloatArray | None:
-        assert isinstance(self.model, Differentiable)
-        given = torch.from_numpy(np.array(x)).requires_grad_()
-        found = self.model.properties_of(self._fields(x, t), given).get(self.name)
-        if found is None or not found.requires_grad:
-            return None
-        (slope,) = torch.autograd.grad(found.sum(), given, allow_unused=True)
-        return None if slope is None else np.asarray(slope.numpy(), dtype=np.float64)
-
-    def _fields(self, x: FloatArray, t: FloatArray) -> torch.Tensor | None:
-        images = [self.design(a, b).microstructure for a, b in zip(x, t.tolist(), strict=True)]
-        if any(image is None for image in images):
-            return None
-        labels = np.arange(len(self.designs[0].phases))[:, None, None]
-        return torch.from_numpy(np.stack([image == labels for image in images]).astype(np.float64))
-
-
-def monotone_designs(
-    designs: Sequence[Candidate],
-    name: str,
-    simulators: Sequence[Simulator],
-    spaces: Sequence[CompositionSet],
-) -> tuple[list[Candidate], Monotone]:
-    """The designs with compositions mended until the property moves one way (``monotone_path``).
-
-    Images and process variables stay. Raises InvalidInputError for a property that no simulator
-    has, a point without it, and where there is no such path nearby.
-    """
-    known = [output for simulator in simulators for output in simulator.outputs]
-    if name not in known:
-        raise InvalidInputError("--monotone: " + unknown_name("property", name, known))
-    x = stack_compositions(designs)
-    scored = _Scored(name, designs, simulators)
-    values: Values = scored.values
-    try:
-        found = monotone_path(
-            x,
-            scored.t,
-            values,
-            spaces,
-            gradients=scored.gradients(),
-            joined=np.array([_same_image(a, b) for a, b in pairwise(designs)]),
-            name=name,
-        )
-    except InvalidInputError as error:
-        why = f": {scored.reason}" if scored.reason and "has no" in str(error) else ""
-        raise InvalidInputError(f"{error}{why}") from None
-    mended = [
-        dataclasses.replace(design, phase_compositions=row) if moved else design
-        for design, row, moved in zip(designs, found.path, found.moved, strict=True)
-    ]
-    return mended, found
-
-
-def _same_image(a: Candidate, b: Candidate) -> bool:
-    one, other = a.microstructure, b.microstructure
-    if one is None or other is None:
-        return one is other
-    return one is other or np.array_equal(one, other)
 
 
 def score(designs: Sequence[Candidate], simulators: Sequence[Simulator]) -> tuple[Outcome, ...]:

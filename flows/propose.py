@@ -194,6 +194,7 @@ def propose(
     requests = draw_wishes(n, wishes, targets, session.properties, generator.near, rng)
     designs = asked.generate(_labelled(asked, requests, labels), guidance=guidance, rng=rng)
     designs = within_constraints(session.campaign.space, designs)
+    designs = session.with_difference(designs)
     said = warnings_for(session, np.vstack([requests, *further]), labels or {})
     shares = None
     if familiarity:

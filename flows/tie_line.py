@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -14,7 +15,13 @@ from loop.errors import InvalidCampaignError, InvalidInputError
 from loop.paths import positions, straight_path
 from simulators.calphad import Database
 from simulators.phase_equilibrium_settings import NAME as EQUILIBRIUM
-from simulators.phase_equilibrium_settings import make_model, parse_settings
+from simulators.phase_equilibrium_settings import (
+    TEMPERATURE,
+    EquilibriumModel,
+    Table,
+    make_model,
+    parse_settings,
+)
 from simulators.setting_paths import from_folder
 from simulators.thermodynamics import Equilibrium
 
@@ -64,30 +71,62 @@ def tie_line_of_database(
 
 
 def tie_line_of_campaign(
-    campaign: Campaign, composition: FloatArray, temperature_K: float | None, n: int
+    campaign: Campaign,
+    composition: FloatArray,
+    temperature_K: float | None,
+    n: int,
+    *,
+    process: Mapping[str, float] = MappingProxyType({}),
 ) -> TieLine:
     """The same by the model of the campaign's simulator ``phase-equilibrium``.
 
-    ``temperature_K``: otherwise that of its settings. Raises InvalidInputError where the campaign
-    has no such simulator or no temperature is known.
+    ``temperature_K``: otherwise that of its settings, or of the process variable that it is there.
+    Raises InvalidInputError where the campaign has no such simulator or no temperature is known.
     """
-    if EQUILIBRIUM not in campaign.simulators.use:
+    table = _table(campaign)
+    if table is None:
         raise InvalidInputError(
             f"campaign {campaign.name!r} does not use {EQUILIBRIUM}; name a TDB with --database"
         )
-    settings = campaign.simulators.settings.get(EQUILIBRIUM, {})
-    given = from_folder(settings, campaign.folder, "database", "solution")
-    table = parse_settings(given, campaign.space)
     at = table.temperature_K if temperature_K is None else temperature_K
+    at = process.get(table.temperature) if at is None else at
     if at is None:
         raise InvalidInputError(
             "the temperature is a process variable of this campaign; give it with --temperature K"
         )
+    model = _model(table, campaign)
+    return _line(_solved(lambda: model.at(composition, at)), composition, at, n)
+
+
+def temperature_variable(campaign: Campaign) -> str | None:
+    """The process variable that is the temperature; None where there is none."""
+    table = _table(campaign)
+    if table is not None and table.temperature_K is not None:
+        return None
+    name = TEMPERATURE if table is None else table.temperature
+    return name if name in campaign.space.process else None
+
+
+def phase_names(campaign: Campaign) -> tuple[str, ...] | None:
+    """What the model of the campaign's ``phase-equilibrium`` calls its phases; None without one."""
+    table = _table(campaign)
+    return None if table is None else _model(table, campaign).kinds
+
+
+def _table(campaign: Campaign) -> Table | None:
+    """Settings of the campaign's ``phase-equilibrium``; None where it does not use it."""
+    if EQUILIBRIUM not in campaign.simulators.use:
+        return None
+    settings = campaign.simulators.settings.get(EQUILIBRIUM, {})
+    given = from_folder(settings, campaign.folder, "database", "solution")
+    return parse_settings(given, campaign.space)
+
+
+def _model(table: Table, campaign: Campaign) -> EquilibriumModel:
     try:
-        model = make_model(table, campaign.space)
+        return make_model(table, campaign.space)
     except InvalidCampaignError as error:
         raise InvalidInputError(str(error)) from None
-    return _line(_solved(lambda: model.at(composition, at)), composition, at, n)
 
 
 def _solved(solve: Callable[[], Equilibrium]) -> Equilibrium:

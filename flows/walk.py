@@ -9,12 +9,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from flows.latent_frames import frames_between
 from flows.pictures import side_by_side
-from flows.trained import trained_flow
-from generators.editor import DEPTH, Editor
+from flows.trained import trained_frames
+from generators.editor import DEPTH
 from generators.interpolation import Path
 from loop.candidate import Candidate, Outcome
 from loop.errors import InvalidInputError, unknown_name
+from loop.feasible import within_constraints
 from loop.round import evaluate
 from loop.session import Session
 
@@ -64,6 +66,7 @@ def walk(
 ) -> Walk:
     """n designs from ``first`` to ``last``; ``follow``: properties that shall move evenly.
 
+    The ends are as they are; every design between them meets the campaign's constraints.
     Raises InvalidInputError for an unknown property, one that an end does not have, and a
     generator that cannot edit; LedgerError when nothing is trained yet.
     """
@@ -72,7 +75,7 @@ def walk(
             raise InvalidInputError(
                 "--follow: " + unknown_name("property", name, session.properties)
             )
-    generator = trained_flow(session, "walks")
+    generator = trained_frames(session, "walks")
     ends = evaluate(session.simulators, [first, last])
     requests = np.full((n, len(session.properties)), np.nan)
     for name in follow:
@@ -81,7 +84,10 @@ def walk(
                 raise InvalidInputError(f"design {design.id} has no {name}: {end.reason}")
         column = session.properties.index(name)
         requests[:, column] = np.linspace(ends[0].values[name], ends[1].values[name], n)
-    editor = Editor(generator, guidance=guidance)
-    designs = editor.frames(first, last, n, path=path, depth=depth, requests=requests)
-    inner = evaluate(session.simulators, designs[1:-1])
-    return Walk(tuple(designs), (ends[0], *inner, ends[1]))
+    designs = frames_between(
+        generator, first, last, n, guidance=guidance, path=path, depth=depth, requests=requests
+    )
+    between = within_constraints(session.campaign.space, designs[1:-1])
+    between = session.with_difference(between)
+    inner = evaluate(session.simulators, between)
+    return Walk((designs[0], *between, designs[-1]), (ends[0], *inner, ends[1]))

@@ -18,7 +18,7 @@ from generators.requests import draw_requests
 from generators.resuming import Resuming
 from loop.candidate import Candidate, Origin
 from loop.errors import InvalidCampaignError, InvalidInputError, unknown_name
-from loop.known_alloys import KnownAlloys
+from loop.known_alloys import DIFFERENCE, KnownAlloys, known_alloys
 from loop.library import Library
 from loop.process_labels import FREE, Codes, label_codes
 from loop.scaling import PropertyScale
@@ -27,7 +27,6 @@ from loop.targets import Targets
 
 FloatArray = NDArray[np.float64]
 CALIBRATED = 1024  # designs by which it is told where the presence of an element begins
-MOST_KNOWN = 20_000  # alloys of a library that every design is compared with
 
 
 class Asked(Resuming):
@@ -217,16 +216,12 @@ class Asked(Resuming):
         if compositions is not None and self._known_alloys is not None:
             found = self._known_alloys.nearest(compositions[:, 0]).difference
             for one, difference in zip(more, found.tolist(), strict=True):
-                one["difference_from_known"] = difference
+                one[DIFFERENCE] = difference
         return [self.origin(row, guidance, **one) for row, one in zip(requests, more, strict=True)]
 
     @cached_property
     def _known_alloys(self) -> KnownAlloys | None:
-        """The library's alloys, where they tell designs apart and comparing is cheap."""
-        space, table = self.space, self.library.table
-        if space.image_shape is not None or len(space.phases) != 1 or table is None:
-            return None
-        return KnownAlloys(table[:, 0]) if 0 < len(table) <= MOST_KNOWN else None
+        return known_alloys(self.library)
 
     def held_out(self, n: int, rng: np.random.Generator) -> list[Candidate]:
         """n designs of the library's validation split where there is one."""

@@ -96,7 +96,7 @@ class Bayesian:
 
     def _allowed(self) -> CompositionSet:
         allowed, table = self.space.allowed(), self.library.table
-        if self.settings.within == "space" or table is None:
+        if self.settings.within == "space" or table is None or self.library.sampled:
             return allowed
         x = table[:, 0]
         most = int(np.count_nonzero(x, axis=1).max())

@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from interface import api_laboratory, api_propose
+from interface import api_laboratory, api_predict, api_propose
 from interface.models import (
     CampaignInfo,
     CandidateDetail,
@@ -280,6 +280,7 @@ def create_api(
         app.add_exception_handler(kind, handler)
     app.include_router(router)
     app.include_router(api_laboratory.router, responses=_PROBLEMS)
+    app.include_router(api_predict.router, responses=_PROBLEMS)
     app.include_router(api_propose.router, responses=_PROBLEMS)
     app.include_router(rest_router)
     written = [f"[{host}]" if ":" in host else host for host in hosts]  # IPv6 as in a URL

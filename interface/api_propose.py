@@ -30,7 +30,7 @@ MOST_DESIGNS = 256  # in one answer
 LARGEST_BODY = 100_000  # bytes
 ELSEWHERE = "designs are proposed only where the server answers on loopback alone (spinodal serve)"
 
-_one_at_a_time = threading.Lock()
+one_at_a_time = threading.Lock()
 
 PATH = "/api/campaigns/{name}/propose"
 router = APIRouter(tags=["generator"])
@@ -146,34 +146,32 @@ async def propose(name: str, request: Request) -> ProposedInfo:
 
 
 def _answer(ledger: Ledger, name: str, asked: ProposeIn) -> ProposedInfo:
-    from flows.assembly import open_session
     from flows.conditions import Condition
     from flows.proposal import wish
     from flows.propose import propose as propose_designs
+    from interface.predicting import recorded_session
 
     found_campaign(ledger, name)
-    path = _campaign_path(ledger, name)
-    with _one_at_a_time:
-        session = open_session(path, ledger.path or ledger.url)
-        with session.ledger:
-            wishes = []
-            for key, given in asked.wishes.items():
-                low, high = given if isinstance(given, list) else (given, given)
-                wishes.append(wish(key, low, high, session.properties))
-            found = propose_designs(
-                session,
-                asked.n,
-                wishes,
-                labels=asked.labels,
-                also=[Condition(one.values, one.labels, one.weight) for one in asked.also],
-                guidance=asked.guidance,
-                guide=asked.guide,
-                student=asked.student,
-                steps=asked.steps,
-                score=asked.score,
-                familiarity=asked.familiarity,
-                seed=asked.seed,
-            )
+    path = campaign_path(ledger, name)
+    with one_at_a_time, recorded_session(path, ledger.path or ledger.url) as session:
+        wishes = []
+        for key, given in asked.wishes.items():
+            low, high = given if isinstance(given, list) else (given, given)
+            wishes.append(wish(key, low, high, session.properties))
+        found = propose_designs(
+            session,
+            asked.n,
+            wishes,
+            labels=asked.labels,
+            also=[Condition(one.values, one.labels, one.weight) for one in asked.also],
+            guidance=asked.guidance,
+            guide=asked.guide,
+            student=asked.student,
+            steps=asked.steps,
+            score=asked.score,
+            familiarity=asked.familiarity,
+            seed=asked.seed,
+        )
     images = (design.microstructure for design in found.designs)
     designs = [
         row | {"microstructure": None if image is None else image.tolist()}
@@ -189,7 +187,7 @@ def _answer(ledger: Ledger, name: str, asked: ProposeIn) -> ProposedInfo:
     )
 
 
-def _campaign_path(ledger: Ledger, name: str) -> Path:
+def campaign_path(ledger: Ledger, name: str) -> Path:
     """Where the campaign's file was when it was last run. Raises a 409 when it is not there."""
     note = place_beside(ledger, name) / STARTED_FILE
     try:

@@ -3,30 +3,44 @@
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from interface.cli_common import FLAG, JsonOption, LedgerOption, guarded, new_file, open_ledger
-from interface.cli_read import Format, write_frame
-from interface.interpolation_options import check_tie_line, read_labels, read_process
-from interface.output import json_text, note, print_frame, print_json, whole_file
+from interface.cli_read import Format
+from interface.interpolation_options import (
+    check_path,
+    check_tie_line,
+    read_labels,
+    read_process,
+)
+from interface.interpolation_output import chosen_format, write
+from interface.interpolation_session import (
+    asked_session,
+    fraction_images,
+    scoring_simulators,
+)
+from interface.output import note
 from loop.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from flows.monotone_designs import Redraw
     from flows.paths import Generated
     from interface.interpolation import Interpolation
     from loop.campaign import Campaign
     from loop.candidate import Candidate
     from loop.protocols import Simulator
+    from loop.space import DesignSpace
 
 MOST_STEPS = 100_000
 MOST_DRAWN = 200
+MOST_PREDICTED = 10_000
+NEEDS = {"--score": "simulators", "--monotone": "simulators", "--predict": "a surrogate"}
 _ID = re.compile(r"[0-9a-f]{4,32}")
 
 
@@ -86,6 +100,15 @@ def interpolate(
             help="On an aitchison path: fraction at which an element enters that one end lacks.",
         ),
     ] = None,
+    within: Annotated[
+        bool,
+        typer.Option(
+            "--within",
+            metavar=FLAG,
+            help="On an aitchison path: points outside bounds and constraints go to the nearest "
+            "within.",
+        ),
+    ] = False,
     normalise: Annotated[
         bool, typer.Option("--normalise", metavar=FLAG, help="Scale fractions to a sum of 1.")
     ] = False,
@@ -101,15 +124,25 @@ def interpolate(
         typer.Option(
             "--monotone",
             metavar="PROPERTY",
-            help="Compositions are mended until it only rises or only falls, as simulated.",
+            help="Compositions are mended until it only rises or only falls, as simulated; with "
+            "--predict as predicted.",
         ),
     ] = None,
+    predict: Annotated[
+        bool,
+        typer.Option(
+            "--predict",
+            metavar=FLAG,
+            help="What the campaign's surrogate expects of every point, with its 90 % interval.",
+        ),
+    ] = False,
     microstructures: Annotated[
         bool,
         typer.Option(
             "--microstructures",
             metavar=FLAG,
-            help="The trained generator draws a micrograph to go with every point.",
+            help="The trained generator draws a micrograph to go with every point; on a tie-line "
+            "one of each phase fraction.",
         ),
     ] = False,
     process: Annotated[
@@ -153,49 +186,72 @@ def interpolate(
     ledger: LedgerOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """A path between two compositions as a table, every point re-scored by simulators if asked.
+    """A path between two compositions as a table, every point simulated or predicted if asked.
 
     Between two candidates of a ledger every phase moves along its own path; process variables
     move along, labels have to be the same, the micrograph stays that of the first unless the
     generator draws others. Nothing is added to the ledger.
     """
-    from interface.interpolation import along_tie_line, made_monotone, scored
+    from interface.interpolation_scores import made_monotone, predicted, scored
     from loop.campaign import load_campaign
 
+    check_path(path.value, zeros, within, limited=bool(constraint or campaign))
     if campaign is None:
         for option, given in (
             ("--score", score),
             ("--monotone", monotone),
+            ("--predict", predict),
             ("--microstructures", microstructures),
             ("--path generator", path is Way.generator),
             ("--process", process),
             ("--label", label),
         ):
             if given:
-                needs = "simulators" if option in ("--score", "--monotone") else "its designs"
                 raise InvalidInputError(
-                    f"{option} needs {needs}; name a campaign with --campaign DIR"
+                    f"{option} needs {NEEDS.get(option, 'its designs')}; name a campaign with "
+                    "--campaign DIR"
                 )
-    if zeros is not None and path is not Way.aitchison:
-        raise InvalidInputError(f"--zeros is for --path aitchison; a {path} path may start at 0")
-    drawn = microstructures or path is Way.generator
-    if drawn and steps > MOST_DRAWN:
-        raise InvalidInputError(f"--steps is {steps}; a generator makes at most {MOST_DRAWN}")
-    check_tie_line(path.value, last, microstructures, monotone, database, temperature, phases)
+    line = path is Way.tie_line
+    designs = score or predict or microstructures
+    drawn = path is Way.generator or (microstructures and not line)
+    if predict and steps > MOST_PREDICTED:
+        raise InvalidInputError(f"--steps is {steps}; --predict takes at most {MOST_PREDICTED}")
+    check_tie_line(path.value, last, monotone, database, temperature, phases)
     if output is not None:
         new_file(output)
     if picture is not None and new_file(picture).suffix.lower() != ".png":
         raise InvalidInputError(f"--picture is {picture}; expected a name that ends in .png")
-    chosen = _format(format_, output, as_json)
+    chosen = chosen_format(format_, output, as_json)
     loaded = None if campaign is None else load_campaign(campaign)
     space = None if loaded is None else loaded.space
     if microstructures and space is not None and space.image_shape is None:
         raise InvalidInputError(
             "designs of this campaign have no micrographs; leave --microstructures out"
         )
+    pictured = microstructures if not line else designs and _pictured(space)
+    if (drawn or pictured) and steps > MOST_DRAWN:
+        raise InvalidInputError(f"--steps is {steps}; a generator makes at most {MOST_DRAWN}")
     given_sets = tuple(constraint or ())
-    with _generated(campaign if drawn else None, ledger, guidance, seed) as generated:
+    given_process, given_labels = read_process(process or ()), read_labels(label or ())
+    with ExitStack() as held:
+        session = generated = surrogate = None
+        if campaign is not None and loaded is not None and (drawn or predict):
+            session = asked_session(campaign, loaded, ledger, held, predict=predict)
+        if session is not None and drawn:
+            from flows.paths import Generated
+
+            generated = Generated(session, guidance=guidance, seed=seed)
         if last is None:
+            from interface.interpolation_tie_line import along_tie_line
+
+            images = None
+            if campaign is not None and loaded is not None and pictured:
+                images = partial(
+                    fraction_images,
+                    *(campaign, loaded, ledger, held, session),
+                    guidance=guidance,
+                    seed=seed,
+                )
             found = along_tie_line(
                 first,
                 steps,
@@ -205,7 +261,13 @@ def interpolate(
                 campaign=loaded,
                 constraints=given_sets,
                 normalise=normalise,
+                process=given_process,
+                labels=given_labels,
+                images=images,
+                designs=designs,
             )
+            if pictured:
+                note(f"micrographs: {found.candidates[0].origin.details['images']}")
         else:
             found = _between(
                 (first, last),
@@ -216,44 +278,52 @@ def interpolate(
                 ledger,
                 constraints=given_sets,
                 delta=zeros,
+                within=within,
                 normalise=normalise,
-                process=read_process(process or ()),
-                labels=read_labels(label or ()),
+                process=given_process,
+                labels=given_labels,
                 draw=microstructures,
             )
-    if loaded is not None and (score or monotone):
-        simulators = _simulators(loaded)
+        if session is not None and predict:
+            from flows.expected import Expected
+
+            surrogate = Expected(session)
+        simulators: list[Simulator] = []
+        if loaded is not None and (score or (monotone and not predict)):
+            simulators = scoring_simulators(loaded, ledger, held)
         if monotone is not None:
-            found = made_monotone(found, monotone, simulators, constraints=given_sets, space=space)
-        found = scored(found, simulators)
+            found = made_monotone(
+                found,
+                monotone,
+                simulators if surrogate is None else [surrogate],
+                constraints=given_sets,
+                space=space,
+                redraw=_redraw(generated, path),
+            )
+        if simulators:
+            found = scored(found, simulators)
+        if surrogate is not None:
+            found = predicted(found, surrogate)
     if picture is not None:
         from interface.plots_compositions import path_figure
 
         path_figure(found, picture)
-    _write(found, chosen, output, as_json)
+    write(found, chosen, output, as_json)
     if picture is not None and not as_json:
         note(f"picture: {picture}")
 
 
-@contextmanager
-def _generated(
-    campaign: Path | None, ledger: str | None, guidance: float, seed: int
-) -> Iterator[Generated | None]:
-    """What the trained generator of a campaign adds, None without a campaign."""
-    if campaign is None:
-        yield None
-        return
-    from flows.paths import Generated
-    from interface.answers import trained_session
-
-    with trained_session(campaign, ledger) as session:
-        yield Generated(session, guidance=guidance, seed=seed)
+def _pictured(space: DesignSpace | None) -> bool:
+    return space is not None and space.image_shape is not None
 
 
-def _simulators(campaign: Campaign) -> list[Simulator]:
-    from flows.paths import simulators_of
-
-    return simulators_of(campaign)
+def _redraw(generated: Generated | None, path: Way) -> Redraw | None:
+    """What draws the micrograph of a design whose compositions were mended; None: they stay."""
+    if generated is None:
+        return None
+    if path is Way.generator:
+        return generated.carried
+    return lambda _, mended: generated.with_microstructure(mended)
 
 
 def _between(
@@ -266,6 +336,7 @@ def _between(
     *,
     constraints: tuple[str, ...],
     delta: float | None,
+    within: bool,
     normalise: bool,
     process: dict[str, float],
     labels: dict[str, str],
@@ -283,6 +354,7 @@ def _between(
             constraints=constraints,
             space=space,
             delta=delta,
+            within=within,
             normalise=normalise,
             process=process,
             labels=labels,
@@ -304,6 +376,7 @@ def _between(
         constraints=constraints,
         space=space,
         delta=delta,
+        within=within,
         generated=generated,
         draw=draw and path is not Way.generator,
     )
@@ -322,43 +395,3 @@ def _candidates(
 ) -> tuple[Candidate, Candidate]:
     with open_ledger(ledger, campaign.name if campaign else None) as opened:
         return opened.candidate(first.strip()), opened.candidate(last.strip())
-
-
-def _format(given: Format | None, output: Path | None, as_json: bool) -> Format:
-    if given is Format.parquet and output is None and sys.stdout.isatty():
-        raise InvalidInputError("parquet is not text; name a file with --output or use a pipe")
-    if given is not None:
-        return given
-    if output is None:
-        return Format.json if as_json else Format.table
-    ending = output.suffix.lstrip(".").lower()
-    if ending in (Format.csv, Format.json, Format.parquet):
-        return Format(ending)
-    raise InvalidInputError(
-        f"--output is {output}; expected a name that ends in .csv, .json or .parquet, or --format"
-    )
-
-
-def _write(found: Interpolation, chosen: Format, output: Path | None, as_json: bool) -> None:
-    if output is not None:
-        if chosen is Format.json:
-            with whole_file(output) as draft:
-                draft.write_text(json_text(found.document()), encoding="utf-8")
-        else:
-            write_frame(found.frame(), output, chosen)
-        if as_json:
-            print_json({"rows": len(found.t), "file": str(output)})
-        else:
-            print(f"{len(found.t)} rows written to {output}")
-    elif chosen is Format.json:
-        print_json(found.document())
-    elif chosen is Format.csv:
-        found.frame().to_csv(sys.stdout, index=False)
-    elif chosen is Format.parquet:
-        found.frame().to_parquet(sys.stdout.buffer, index=False)
-    else:
-        print_frame(found.shown())
-        if found.feasible is not None and not found.feasible.all():
-            outside = int((~found.feasible).sum())
-            which = next(v for v in found.violations if v)
-            print(f"{outside} of {len(found.t)} points are outside: {'; '.join(which)}")

@@ -25,11 +25,11 @@ from loop.errors import InvalidInputError
 from loop.laboratory import counted
 
 if TYPE_CHECKING:
+    from interface.laboratory import Expectations
     from interface.models import ResultIn
     from loop.laboratory import Work
     from loop.ledger import Ledger
 
-Expected = dict[str, dict[str, tuple[float, float]]]  # id -> property -> mean, deviation
 CampaignArgument = Annotated[
     str | None,
     typer.Argument(
@@ -98,7 +98,7 @@ def ask(
         if picture is not None and work:
             _draw_work(found, number, name, work, expected, picture)
         if output is not None:
-            pictures = write_work(work, output)
+            pictures = write_work(work, output, expected)
             if as_json:
                 print_json({"campaign": name, "designs": len(work), "file": str(output)})
                 return
@@ -117,7 +117,7 @@ def ask(
 
 
 def _draw_work(
-    ledger: Ledger, number: int, name: str, work: list[Work], expected: Expected, file: Path
+    ledger: Ledger, number: int, name: str, work: list[Work], expected: Expectations, file: Path
 ) -> None:
     from interface.plots_work import work_figure
     from interface.views import campaign_targets
@@ -132,13 +132,14 @@ def _draw_work(
     note(f"picture: {file}")
 
 
-def _print_work(work: list[Work], name: str, expected: Expected) -> None:
+def _print_work(work: list[Work], name: str, expected: Expectations) -> None:
     if not work:
         print(f"{name} asks for nothing")
         return
     from interface.labels import composition_text, format_uncertain, process_text
+    from interface.laboratory import deviations_of
 
-    lines = []
+    lines, noises = [], list[float | None]()
     for w in work:
         phases = [f"{phase} {text}" for phase, text in composition_text(w.candidate)]
         made = [*phases, *(f"{label} = {text}" for label, text in process_text(w.candidate))]
@@ -147,7 +148,9 @@ def _print_work(work: list[Work], name: str, expected: Expected) -> None:
             made.append(f"picture {width} × {h} px")
         units = ((n, w.wanted[n].unit) for n in w.open)
         values = expected.get(w.candidate.id, {})
-        texts = [(n, format_uncertain(*values[n])) for n in w.open if n in values]
+        shown = [(n, values[n]) for n in w.open if n in values]
+        noises += [e.noise for _, e in shown]
+        texts = [(n, format_uncertain(e.mean, e.std)) for n, e in shown]
         lines.append(
             {
                 "id": w.candidate.id[:8],
@@ -162,6 +165,8 @@ def _print_work(work: list[Work], name: str, expected: Expected) -> None:
             }
         )
     print_table(list(lines[0]), lines, title=f"Work list of {name}")
+    if noises:
+        print(f"expected: ± one standard deviation of {deviations_of(noises)}")
 
 
 @guarded

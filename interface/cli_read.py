@@ -329,6 +329,7 @@ def _print_candidate(
         target_met,
         target_text,
     )
+    from loop.known_alloys import DIFFERENCE
 
     print(f"candidate {candidate.id}")
     if candidate.microstructure is not None:
@@ -338,6 +339,10 @@ def _print_candidate(
         print(f"{phase:>12}  {text}  at.%")
     for label, text in process_text(candidate):
         print(f"{label}: {text}")
+    difference = candidate.origin.details.get(DIFFERENCE)
+    if difference is not None:  # half of it, for what is less of one element is more of others
+        share = f"{50 * difference:.3g} % of the atoms"
+        print(f"difference from the nearest known alloy: {difference:.3g} ({share})")
     if record is None or record.outcome.status != "ok":
         return
     lines = []

@@ -295,6 +295,8 @@ def _play_to_the_end(
 def _report(session: Session, reason: str | None, seconds: float, *, as_json: bool) -> None:
     from flows.best import best_records
 
+    for remark in session.remarks():
+        note(remark)
     name = session.campaign.name
     rounds = session.ledger.rounds(session.campaign_id)
     best = best_records(session.ledger, session.campaign_id, GALLERY_SIZE)
@@ -329,14 +331,15 @@ def _report(session: Session, reason: str | None, seconds: float, *, as_json: bo
 
 def _write_work(session: Session) -> Path | None:
     """Where the work list lies; None where the laboratory is none that is asked."""
-    from interface.laboratory import kept_work
+    from interface.laboratory import expectations, kept_work
 
     work = session.ledger.work(session.campaign_id)
     if not work:
         return None
     folder = place_beside(session.ledger, session.campaign.name) / "work"
     newest = max(round_ for w in work for _, round_ in w.rounds)
-    return kept_work(work, folder, newest)
+    expected = expectations(session.ledger, session.campaign_id, work)
+    return kept_work(work, folder, newest, expected)
 
 
 def _print_waiting(session: Session, work: Path | None) -> None:

@@ -26,6 +26,7 @@ from loop.errors import InvalidInputError, SpinodalError
 from loop.ledger import Ledger
 
 ANY = ("0.0.0.0", "::", "")
+BUILD_SECONDS = 30.0  # a large ledger is read before the page is there, perhaps by a busy machine
 
 
 def create_app(
@@ -38,7 +39,7 @@ def create_app(
     app = create_api(ledger, hosts=hosts, takes_results=takes_results)
     snapshots = Snapshots(ledger)
 
-    @ui.page("/")
+    @ui.page("/", response_timeout=BUILD_SECONDS)
     async def index(campaign: str | None = None, candidate: str | None = None) -> None:
         try:
             snapshot = await run.io_bound(snapshots.get, campaign)
@@ -92,6 +93,7 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
+        listener.listen(2048)  # who reads the address may ask at once, and waits in the queue
     except (OSError, OverflowError) as error:
         listener.close()
         reason = getattr(error, "strerror", None) or str(error)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from interface.dashboard_values import OF_ITSELF, value_text
 from interface.labels import (
     arm_label,
     format_number,
@@ -141,7 +142,8 @@ def requested_chart(
 ) -> dict[str, Any]:
     """Simulated (or measured) against requested (or predicted), identity line and target band.
 
-    ``points``: as from ``views.requested_simulated``. The data of a point ends with its id.
+    ``points``: as from ``dashboard_values.chart_points``, where x_std, y_std and kind may be left
+    out. The data of a point ends with its id.
     """
     ends = [*points["x"], *points["y"]]
     if target is not None:
@@ -157,8 +159,9 @@ def requested_chart(
             {
                 "value": [row["x"], row["y"], row["id"]],
                 "name": f"{short_id(row['id'])}, {arm_label(arm)}, round {row['round']}"
-                f"{_guidance(row['guidance'])}\n{against} {format_number(row['x'], target)}\n"
-                f"{found_by} {format_number(row['y'], target)}",
+                f"{_guidance(row['guidance'])}\n"
+                f"{against} {_uncertain(row, 'x', target)}\n"
+                f"{row.get('kind') or found_by} {_uncertain(row, 'y', target)}{_of(row)}",
             }
             for row in points[points["arm"] == arm].to_dict(orient="records")
         ]
@@ -185,6 +188,16 @@ def requested_chart(
     options["yAxis"] = _axis(f"{found_by} {label}", 48, **limits)
     options["series"] = series
     return options
+
+
+def _uncertain(row: Mapping[Any, Any], axis: str, target: Target | None) -> str:
+    return value_text(row[axis], _number(row.get(f"{axis}_std", math.nan)), target)
+
+
+def _of(row: Mapping[Any, Any]) -> str:
+    """What a predicted deviation is of, where a measurement that scatters stands beside it."""
+    known = _number(row.get("x_std", math.nan)) is not None
+    return f"\n{OF_ITSELF}" if known and row.get("kind") == "measured" else ""
 
 
 def _guidance(scale: float) -> str:

@@ -84,10 +84,12 @@ def _read(
     settings = ledger.campaign_settings(number)
     columns = campaign_columns(ledger, number)
     wanted = [
-        "id", "arm", "round", "status", "hit", "distance", "guidance",
+        "id", "arm", "round", "status", "hit", "distance", "guidance", "fidelity",
         *columns.properties,
         *(f"requested_{name}" for name in columns.requested),
         *(f"predicted_{name}" for name in columns.predicted),
+        *(f"predicted_std_{name}" for name in columns.predicted_std),
+        *(f"uncertainty_{name}" for name in columns.uncertainty),
     ]  # fmt: skip
     evaluations = ledger.evaluations(number, columns=wanted)
     first = ledger.candidate(evaluations["id"].iloc[0]) if len(evaluations) else None

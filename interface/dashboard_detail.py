@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from nicegui import ui
 
 from interface.dashboard_style import mark, phase_legend, picture, tag, text
+from interface.dashboard_values import value_text
 from interface.labels import (
     arm_label,
     format_number,
@@ -102,6 +103,12 @@ def _origin(detail: CandidateDetail, shown: EvaluationInfo | None) -> None:
         if shown.simulator is not None:
             parts.append(f"{shown.fidelity} by {shown.simulator} {shown.version}")
     text("  ·  ".join(parts), "sp-muted")
+    far = detail.origin["details"].get("difference_from_known")
+    if far is not None:
+        text(
+            f"difference from the nearest known alloy {far:.3g} ({50 * far:.3g} % of the atoms)",
+            "sp-small",
+        )
 
 
 def _head(names: Sequence[str], left: int) -> None:
@@ -113,7 +120,7 @@ def _head(names: Sequence[str], left: int) -> None:
 def _properties(properties: Sequence[PropertyInfo], targets: Targets) -> None:
     by_name = {t.name: t for t in targets}
     columns: list[tuple[str, Callable[[PropertyInfo], str]]] = [
-        ("value", lambda p: _value(p, by_name)),
+        ("value", lambda p: value_text(p.value, p.uncertainty, by_name.get(p.property))),
         ("target", lambda p: p.target),
     ]
     if any(p.fidelity not in (None, "simulated") for p in properties):
@@ -136,12 +143,6 @@ def _properties(properties: Sequence[PropertyInfo], targets: Targets) -> None:
                         text(f" {p.unit}", "unit", "span")
                 for name, written in columns:
                     text(written(p), "strong" if name == "value" else "", "td")
-
-
-def _value(p: PropertyInfo, targets: dict[str, Target]) -> str:
-    if p.uncertainty:
-        return format_uncertain(p.value, p.uncertainty)
-    return format_number(p.value, targets.get(p.property))
 
 
 def _requested(p: PropertyInfo, targets: dict[str, Target]) -> str:

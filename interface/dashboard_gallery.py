@@ -9,8 +9,8 @@ from nicegui import run, ui
 from interface.dashboard_data import Snapshot
 from interface.dashboard_detail import picture_scale, verdict
 from interface.dashboard_style import mark, phase_legend, picture, tag, text
+from interface.dashboard_values import OF_ITSELF, kind_of, value_text
 from interface.labels import (
-    format_number,
     fractions_text,
     property_label,
     short_id,
@@ -21,9 +21,11 @@ from interface.models import CandidateRow
 from interface.views_candidates import Columns, Designs, distinct_designs
 from loop.errors import SpinodalError
 from loop.ledger import Ledger
-from loop.targets import Targets
+from loop.measuring import SIMULATED_PREFIX
+from loop.targets import Target, Targets
 
 SIZES = (12, 24, 48, 96)
+PREDICTED = "predicted"
 CARD_SIDE = 256  # px that a card's picture is drawn with at least
 
 
@@ -37,6 +39,7 @@ class Gallery:
         self._name = snapshot.info.name
         self._targets = snapshot.targets
         self._shape = snapshot.image_shape
+        self._kinds = snapshot.fidelities
         self._show = show
         self._asked = 0
         with tag("section", "sp-panel"):
@@ -83,6 +86,11 @@ class Gallery:
             ).props("outlined dense options-dense")
             self._size.style("min-width: 86px")
             self._hits_only = ui.switch("hits only", on_change=self.refresh).props("dense")
+
+    async def refresh_from(self, snapshot: Snapshot) -> None:
+        """As ``refresh``, of a newer state of the campaign."""
+        self._kinds = snapshot.fidelities
+        await self.refresh()
 
     async def refresh(self) -> None:
         """Read the ledger again with the current filter and draw the cards."""
@@ -133,24 +141,47 @@ class Gallery:
                 text(short_id(row.id), "sp-id", "span")
                 kind = "met" if row.hit else "sp-muted" if row.status == "pending" else "missed"
                 text(verdict(row.status, row.hit, row.distance), f"{kind} strong", "span")
-            if row.status == "ok":
-                for target in self._targets:
-                    self._property(row.properties, target.name)
-            elif row.reason:
+            kinds = self._kinds_of(row)
+            one = len(set(kinds.values())) == 1  # said once, below
+            for target in self._targets:
+                if target.name in kinds:
+                    self._property(row, target, kinds[target.name], said=one)
+            if row.status != "ok" and row.reason:
                 text(row.reason, "sp-muted sp-clip")
             if composition := overall(row):
                 most = None if self._shape is None else 4
                 text(f"{fractions_text(composition, most=most)} at.%", "sp-composition")
-            text(f"round {row.round}, {row.arm}", "sp-muted")
+            where = [f"round {row.round}", row.arm, *(set(kinds.values()) if one else ())]
+            text(", ".join(filter(None, where)), "sp-muted")
+            if row.status == "pending" and row.predicted_std:
+                text(OF_ITSELF, "sp-muted")
 
-    def _property(self, values: Mapping[str, float | None], name: str) -> None:
-        target = next(t for t in self._targets if t.name == name)
+    def _kinds_of(self, row: CandidateRow) -> dict[str, str]:
+        """Of each target whose value is shown: simulated or measured, predicted while it waits."""
+        names = self._targets.properties
+        if row.status == "pending":
+            return {name: PREDICTED for name in names if name in row.predicted}
+        if row.status != "ok":
+            return {}
+        return {
+            name: kind_of(
+                name, self._kinds, row.fidelity, twice=SIMULATED_PREFIX + name in row.properties
+            )
+            for name in names
+        }
+
+    def _property(self, row: CandidateRow, target: Target, kind: str, *, said: bool) -> None:
+        name = target.name
         label, unit = split_property(name)
+        waits = kind == PREDICTED
+        value = (row.predicted if waits else row.properties).get(name)
+        uncertainty = (row.predicted_std if waits else row.uncertainty).get(name)
         with tag("div", "sp-row"):
-            mark(target_met(target, values.get(name)))
-            text(label, "name", "span").props["title"] = property_label(name)
+            mark(None if waits else target_met(target, value))
+            named = label if said or not kind else f"{label}, {kind}"
+            text(named, "name", "span").props["title"] = f"{property_label(name)}, {kind}"
             with tag("span", "number"):
-                text(format_number(values.get(name), target), name="span")
+                text(value_text(value, uncertainty, target), name="span")
                 text(f" {unit}", "unit", "span")
 
 

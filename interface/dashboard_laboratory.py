@@ -10,14 +10,14 @@ from nicegui import events, run, ui
 from interface.api_laboratory import LARGEST_BODY
 from interface.dashboard_style import tag, text
 from interface.labels import (
-    format_number,
+    format_uncertain,
     fractions_text,
     phase_label,
     property_label,
     short_id,
     treatment_text,
 )
-from interface.laboratory import tell_csv
+from interface.laboratory import deviations_of, tell_csv
 from interface.models import WantedInfo, WorkItem, WorkList
 from loop.errors import SpinodalError
 from loop.laboratory import counted
@@ -114,15 +114,19 @@ class LaboratoryPanel:
             return
         with self._table, tag("table", "sp-table"):
             with tag("tr"):
-                for name in ("design", "waits for it", "to make, at.%", "to measure"):
+                of_what = _of_what(work)
+                columns = ["design", "waits for it", "to make, at.%", "to measure"]
+                for name in columns + ["expected"] * bool(of_what):
                     text(name, "left", "th")
             for item in work.items[:SHOWN]:
-                self._row(item)
+                self._row(item, expected=bool(of_what))
+            notes = [f"± is one standard deviation of {of_what}"] * bool(of_what)
             if designs > SHOWN:
-                left = f"The first {SHOWN} of {designs}; the list to take away has all"
-                text(left, "sp-muted sp-small", "caption")
+                notes.append(f"The first {SHOWN} of {designs}; the list to take away has all")
+            if notes:
+                text(". ".join(notes), "sp-muted sp-small", "caption")
 
-    def _row(self, item: WorkItem) -> None:
+    def _row(self, item: WorkItem, *, expected: bool) -> None:
         phases = item.phase_compositions or {}
         made = [f"{phase_label(p)} {fractions_text(x)}" for p, x in phases.items()]
         made += [f"{name} {value}" for name, value in treatment_text(item.process, item.labels)]
@@ -133,12 +137,28 @@ class LaboratoryPanel:
             text(", ".join(item.rounds), "left", "td")
             text("; ".join(made) or "as in the picture", "left", "td")
             text("; ".join(_wanted(w) for w in item.measure), "left", "td")
+            if expected:
+                text("; ".join(_expected(w) for w in item.measure), "left", "td")
 
 
 def _wanted(wanted: WantedInfo) -> str:
     label = property_label(wanted.property)
-    if wanted.value is not None:
-        return f"{label}: told, {format_number(wanted.value)}"
     # A property's name may say nothing of its unit.
-    named = wanted.unit == "1" or "(" in label
-    return label if named else f"{label} ({wanted.unit})"
+    if wanted.unit != "1" and "(" not in label:
+        label += f" ({wanted.unit})"
+    if wanted.value is None:
+        return label
+    told = format_uncertain(wanted.value, wanted.uncertainty)
+    return f"{label}: told, {told}"
+
+
+def _expected(wanted: WantedInfo) -> str:
+    return format_uncertain(wanted.expected, wanted.expected_std) or "–"
+
+
+def _of_what(work: WorkList) -> str:
+    """What the deviations of a list's expectations are of; "" where nothing is expected."""
+    known = [w for item in work.items for w in item.measure if w.expected is not None]
+    if not known:
+        return ""
+    return deviations_of(w.expected_noise for w in known)

@@ -13,8 +13,9 @@ from interface.dashboard_detail import candidate_view
 from interface.dashboard_gallery import Gallery
 from interface.dashboard_laboratory import LaboratoryPanel
 from interface.dashboard_style import FAVICON, add_style, legend, tag, text
+from interface.dashboard_values import chart_points
 from interface.labels import arm_label, format_number, property_label
-from interface.views import Against, requested_simulated, state_text, target_shares
+from interface.views import Against, state_text, target_shares
 from interface.views_candidates import candidate_detail
 from loop.errors import SpinodalError
 from loop.ledger import Ledger
@@ -151,7 +152,7 @@ class Page:
         elif snapshot.stamp != self._snapshot.stamp:
             self._snapshot = snapshot
             self._draw()
-            await self._gallery.refresh()
+            await self._gallery.refresh_from(snapshot)
         self._draw_state()
 
     def _draw(self) -> None:
@@ -215,7 +216,7 @@ class Page:
             of = f" of {property_label(str(name))}" if name else ""
             self._no_requested.text = f"No design on record has a {against} value{of} yet."
             return
-        points = requested_simulated(self._snapshot.evaluations, str(name), against)
+        points = chart_points(self._snapshot, str(name), against)
         target = next((t for t in self._snapshot.targets if t.name == name), None)
         options = requested_chart(points, str(name), target, against, found_by)
         _set(self._requested, options)

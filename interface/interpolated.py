@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from interface.labels import fractions_text, phase_label, short_id
 from interface.output import cell
-from loop.candidate import Candidate, Outcome
+from loop.candidate import Candidate, Fidelity, Outcome
 from loop.composition import FloatArray
 from loop.formula import canonical_text
 from loop.paths import path_length
@@ -26,13 +27,46 @@ class Mended:
     """What was changed for a property to move one way.
 
     ``compositions``: (n, p, e) and ``values``: (n,) before; ``moved``: (n,) how far each point was
-    moved, in atomic fractions (Euclidean).
+    moved, in atomic fractions (Euclidean). ``fidelity``: whether it was simulated, measured or
+    predicted that the property moves one way.
     """
 
     name: str
     compositions: FloatArray
     values: FloatArray
     moved: FloatArray
+    fidelity: Fidelity = "simulated"
+
+
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """What a surrogate expects of every point, see ``flows.expected``.
+
+    ``outcomes``: expected values, their standard deviations as uncertainty, and as bounds the
+    central interval of probability ``level`` of a new value. ``records``: how many the surrogate
+    learned from.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    records: int
+    level: float
+
+    def columns(self) -> dict[str, list[float]]:
+        """Column -> (n,) as in the frame of ``predict``."""
+        found: dict[str, list[float]] = {}
+        for name in self.outcomes[0].values:
+            found[f"predicted_{name}"] = [o.values[name] for o in self.outcomes]
+            found[f"predicted_std_{name}"] = [o.uncertainty[name] for o in self.outcomes]
+            found[f"predicted_low_{name}"] = [o.bounds[name][0] for o in self.outcomes]
+            found[f"predicted_high_{name}"] = [o.bounds[name][1] for o in self.outcomes]
+        return found
+
+    def told(self) -> str:
+        """How its columns are to be read, on one line."""
+        return (
+            f"predicted: by the surrogate of {self.records} records, with its Gaussian "
+            f"{100 * self.level:.0f} % interval of a new value, scatter included"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +74,10 @@ class Interpolation:
     """n points: ``t`` (n,), ``compositions`` (n, p, e), what may carry them besides.
 
     ``feasible`` (n,): whether each meets the bounds and constraints, None where there are none;
-    ``violations``: what it breaks. ``candidates``: the designs that are scored. ``tie_line``: of
+    ``violations``: what it breaks. ``candidates``: the designs that are scored; ``fidelity``: what
+    the values of a property in ``outcomes`` are, simulated where it is not named. ``tie_line``: of
     whose phases each point holds a fraction. ``mended``: for a property that moves one way.
+    ``predicted``: what the surrogate expects of the designs, if asked.
     """
 
     kind: str
@@ -55,6 +91,8 @@ class Interpolation:
     outcomes: tuple[Outcome, ...] = ()
     tie_line: TieLine | None = None
     mended: Mended | None = None
+    predicted: Predicted | None = None
+    fidelity: Mapping[str, Fidelity] = field(default_factory=dict)
 
     def columns(self) -> list[str]:
         """Names of the composition columns: ``Ni``, or ``gamma:Ni`` with several phases."""
@@ -82,7 +120,9 @@ class Interpolation:
         }
 
     def frame(self) -> pd.DataFrame:
-        """One row a point: t, atomic fractions, feasible, and what the simulators found."""
+        """One row a point: t, atomic fractions, feasible, what the simulators found and what the
+        surrogate expects.
+        """
         import pandas as pd
 
         table: dict[str, Any] = {"t": self.t}
@@ -105,10 +145,15 @@ class Interpolation:
                     table[f"{name}_high"] = [end[1] for end in ends]
             if any(outcome.reason for outcome in self.outcomes):
                 table["reason"] = [outcome.reason or None for outcome in self.outcomes]
+        if self.predicted is not None:
+            table |= self.predicted.columns()
         return pd.DataFrame(table)
 
     def shown(self) -> pd.DataFrame:
-        """The frame as people read it: phases in words, bounds beside their value, short ids."""
+        """The frame as people read it: phases in words, bounds beside their value, short ids.
+
+        Elements that no point has are left out.
+        """
         frame = self.frame()
         if len(self.phases) > 1:
             for i, phase in enumerate(self.phases):
@@ -118,10 +163,21 @@ class Interpolation:
                 ]
                 frame.insert(1 + i, f"{phase_label(phase)} at.%", texts)
             frame = frame.drop(columns=self.columns())
+        else:
+            absent = (self.compositions == 0).all(axis=(0, 1))
+            frame = frame.drop(
+                columns=[e for e, no in zip(self.elements, absent, strict=True) if no]
+            )
         for name in {name for o in self.outcomes for name in o.bounds}:
             ends = zip(frame[name], frame[f"{name}_low"], frame[f"{name}_high"], strict=True)
             frame[name] = [f"{cell(v)} [{cell(low)}, {cell(high)}]" for v, low, high in ends]
             frame = frame.drop(columns=[f"{name}_low", f"{name}_high"])
+        for name in () if self.predicted is None else self.predicted.outcomes[0].values:
+            kinds = ("", "low_", "high_", "std_")
+            mean, low, high, std = (f"predicted_{kind}{name}" for kind in kinds)
+            ends = zip(frame[mean], frame[low], frame[high], strict=True)
+            frame[mean] = [f"{cell(v)} [{cell(a)}, {cell(b)}]" for v, a, b in ends]
+            frame = frame.drop(columns=[low, high, std])
         if "id" in frame.columns:
             frame["id"] = [short_id(one) for one in frame["id"]]
         return frame
@@ -159,7 +215,15 @@ class Interpolation:
                     "status": outcome.status,
                     "values": outcome.values,
                     "bounds": outcome.bounds,
+                    "uncertainty": outcome.uncertainty,
                     "reason": outcome.reason,
+                }
+            if self.predicted is not None:
+                expected = self.predicted.outcomes[i]
+                point["predicted"] = {
+                    "values": expected.values,
+                    "bounds": expected.bounds,
+                    "uncertainty": expected.uncertainty,
                 }
             points.append(point)
         more: dict[str, Any] = {}
@@ -172,6 +236,16 @@ class Interpolation:
             }
         if self.mended is not None:
             more["monotone"] = self.mended.name
+            more["monotone_as"] = self.mended.fidelity
+        if self.predicted is not None:
+            more["predicted"] = {
+                "records": self.predicted.records,
+                "interval": {
+                    "level": self.predicted.level,
+                    "kind": "gaussian",
+                    "of": "a new value, with its scatter",
+                },
+            }
         return more | {
             "path": self.kind,
             "phases": list(self.phases),

@@ -1,15 +1,14 @@
-"""Paths between two compositions, between two candidates of a ledger, or along a tie-line."""
+"""Paths between two compositions, or between two candidates of a ledger."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from interface.interpolated import Interpolation, Mended
+from interface.interpolated import Interpolation
 from interface.interpolation_ends import end_compositions
 from loop.candidate import Candidate, Origin, stack_compositions
 from loop.composition import FloatArray
@@ -21,8 +20,6 @@ from loop.polytope import CompositionSet
 
 if TYPE_CHECKING:
     from flows.paths import Generated
-    from loop.campaign import Campaign
-    from loop.protocols import Simulator
     from loop.space import DesignSpace
 
 LINE, AITCHISON, FEASIBLE, GENERATOR, TIE_LINE = (
@@ -35,11 +32,11 @@ LINE, AITCHISON, FEASIBLE, GENERATOR, TIE_LINE = (
 
 __all__ = [
     "Interpolation",
-    "along_tie_line",
+    "allowed",
     "between_candidates",
     "between_formulas",
-    "made_monotone",
-    "scored",
+    "judged",
+    "limited",
 ]
 
 
@@ -52,6 +49,7 @@ def between_formulas(
     constraints: Sequence[str] = (),
     space: DesignSpace | None = None,
     delta: float | None = None,
+    within: bool = False,
     normalise: bool = False,
     process: Mapping[str, float] | None = None,
     labels: Mapping[str, str] | None = None,
@@ -62,8 +60,10 @@ def between_formulas(
     ``space``: a campaign's; its elements are taken, its bounds kept, and every point is one of
     its designs: with several phases an end names them all, ``gamma: Ni-20Cr at%; gamma_prime:
     Ni3Al``, with process variables they are in ``process``, with labels in ``labels``, and with
-    images ``generated`` draws one for each point. Raises InvalidInputError for what cannot be
-    read, an infeasible end of a feasible path, and designs that the words do not make.
+    images ``generated`` draws one for each point. ``within``: the geodesic of an ``aitchison``
+    path is kept within bounds and constraints (``loop.paths.feasible_path``). Raises
+    InvalidInputError for what cannot be read, an infeasible end of a path that is kept within
+    them, and designs that the words do not make.
     """
     if space is not None:
         from flows.paths import design_of
@@ -82,15 +82,16 @@ def between_formulas(
             constraints=constraints,
             space=space,
             delta=delta,
+            within=within,
             generated=generated,
             draw=generated is not None and space.image_shape is not None,
         )
     amounts = [parse_composition(text, normalise=normalise) for text in (first, last)]
     elements = tuple(dict.fromkeys([*amounts[0], *amounts[1]]))
     a, b = (to_vector(one, elements)[None] for one in amounts)
-    sets = [_allowed("alloy", elements, constraints, None)]
-    path = _moved(("alloy",), elements, a, b, steps, kind, sets, delta)
-    return _judged(kind, ("alloy",), elements, path, sets, bounded=bool(constraints))
+    sets = [allowed("alloy", elements, constraints, None)]
+    path = _moved(("alloy",), elements, a, b, steps, kind, sets, delta, within)
+    return judged(kind, ("alloy",), elements, path, sets, bounded=limited(constraints, None))
 
 
 def between_candidates(
@@ -102,6 +103,7 @@ def between_candidates(
     constraints: Sequence[str] = (),
     space: DesignSpace | None = None,
     delta: float | None = None,
+    within: bool = False,
     generated: Generated | None = None,
     draw: bool = False,
 ) -> Interpolation:
@@ -121,6 +123,12 @@ def between_candidates(
         ("process variables", tuple(sorted(first.process)), tuple(sorted(last.process))),
         ("labels", _label_text(first), _label_text(last)),
     ):
+        if one != other and what == "labels":
+            raise InvalidInputError(
+                f"labels of the two candidates differ: {one} and {other}; labels do not change "
+                "along a path: give two with the same labels, or both compositions in words with "
+                "--label NAME=VALUE"
+            )
         if one != other:
             raise InvalidInputError(
                 f"{what} of the two candidates differ: {one} and {other}; give two of one campaign"
@@ -131,18 +139,18 @@ def between_candidates(
         )
     order = [last.elements.index(element) for element in first.elements]
     a, b = first.phase_compositions, last.phase_compositions[:, order]
-    sets = [_allowed(phase, first.elements, constraints, space) for phase in first.phases]
-    bounded = bool(constraints) or (space is not None and bool(space.bounds))
+    sets = [allowed(phase, first.elements, constraints, space) for phase in first.phases]
+    bounded = limited(constraints, space)
     candidates: list[Candidate] = []
     if kind == GENERATOR:
         if generated is None:
             raise InvalidInputError("the path of a generator needs a campaign that has been run")
         candidates = generated.between(first, last, steps, sets)
         path = stack_compositions(candidates)
-        found = _judged(kind, first.phases, first.elements, path, sets, bounded=bounded)
+        found = judged(kind, first.phases, first.elements, path, sets, bounded=bounded)
         return dataclasses.replace(found, candidates=tuple(candidates))
-    path = _moved(first.phases, first.elements, a, b, steps, kind, sets, delta)
-    found = _judged(kind, first.phases, first.elements, path, sets, bounded=bounded)
+    path = _moved(first.phases, first.elements, a, b, steps, kind, sets, delta, within)
+    found = judged(kind, first.phases, first.elements, path, sets, bounded=bounded)
     for t, x in zip(found.t.tolist(), path, strict=True):
         process = {k: (1 - t) * v + t * last.process[k] for k, v in first.process.items()}
         origin = Origin("interpolation", details={"t": t, "first": first.id, "last": last.id})
@@ -162,61 +170,6 @@ def _label_text(candidate: Candidate) -> str:
     return ", ".join(f"{k} = {v}" for k, v in sorted(candidate.labels.items())) or "none"
 
 
-def along_tie_line(
-    text: str,
-    steps: int,
-    *,
-    database: Path | None = None,
-    temperature_K: float | None = None,
-    phases: Sequence[str] = (),
-    campaign: Campaign | None = None,
-    constraints: Sequence[str] = (),
-    normalise: bool = False,
-) -> Interpolation:
-    """From one phase in equilibrium to the other through an alloy in words; see ``flows.tie_line``.
-
-    By the TDB ``database``, otherwise by the model of the campaign's ``phase-equilibrium``.
-    ``phases``: two names of the database, these alone. Raises InvalidInputError where no database
-    or temperature is given, and as those do.
-    """
-    from flows.tie_line import tie_line_of_campaign, tie_line_of_database
-
-    amounts = parse_composition(text, normalise=normalise)
-    space = None if campaign is None else campaign.space
-    elements = tuple(amounts) if space is None else space.elements
-    x = to_vector(amounts, elements)
-    if phases and (len(phases) != 2 or database is None):
-        raise InvalidInputError(
-            f"--phases is {','.join(phases)!r}; expected two phases of the --database, as in P,Q"
-        )
-    if database is not None:
-        if temperature_K is None:
-            raise InvalidInputError("a tie-line needs its temperature; give --temperature K")
-        pair = (phases[0], phases[1]) if phases else None
-        line = tie_line_of_database(database, elements, x, temperature_K, steps, phases=pair)
-    elif campaign is not None:
-        line = tie_line_of_campaign(campaign, x, temperature_K, steps)
-    else:
-        raise InvalidInputError(
-            "a tie-line needs a thermodynamic model; name a TDB with --database, or a campaign "
-            "that uses phase-equilibrium with --campaign"
-        )
-    one = space is not None and len(space.phases) == 1
-    phase = space.phases[0] if space is not None and one else "alloy"
-    sets = [_allowed(phase, elements, constraints, space if one else None)]
-    path = line.compositions[:, None]
-    bounded = bool(constraints) or (one and space is not None and bool(space.bounds))
-    found = _judged(TIE_LINE, (phase,), elements, path, sets, bounded=bounded)
-    candidates: tuple[Candidate, ...] = ()
-    treated = space is not None and (space.process or space.labels)
-    if space is not None and one and not treated and space.image_shape is None:
-        origin = Origin("interpolation", details={"tie_line": list(line.phases)})
-        candidates = tuple(
-            Candidate((phase,), elements, None, row, origin=origin) for row in found.compositions
-        )
-    return dataclasses.replace(found, tie_line=line, candidates=candidates)
-
-
 def _moved(
     phases: tuple[str, ...],
     elements: tuple[str, ...],
@@ -226,14 +179,17 @@ def _moved(
     kind: str,
     sets: Sequence[CompositionSet],
     delta: float | None,
+    within: bool,
 ) -> FloatArray:
     """(n, p, e) points of every phase's own path."""
     t = positions(steps)
     paths = []
-    for phase, start, end, allowed in zip(phases, a, b, sets, strict=True):
+    for phase, start, end, kept in zip(phases, a, b, sets, strict=True):
         try:
             if kind == FEASIBLE:
-                path = feasible_path(start, end, t, allowed)
+                path = feasible_path(start, end, t, kept)
+            elif kind == AITCHISON and within:
+                path = feasible_path(start, end, t, kept, geodesic=True, delta=delta)
             elif kind == AITCHISON:
                 path = geodesic_path(start, end, t, delta=delta)
             elif kind == LINE:
@@ -247,7 +203,7 @@ def _moved(
     return np.stack(paths, axis=1)
 
 
-def _judged(
+def judged(
     kind: str,
     phases: tuple[str, ...],
     elements: tuple[str, ...],
@@ -256,13 +212,13 @@ def _judged(
     *,
     bounded: bool,
 ) -> Interpolation:
-    """The points (n, p, e) with what they break."""
+    """The points (n, p, e) with what they break; ``bounded``: whether anything limits them."""
     met = np.ones(len(path), dtype=bool)
     broken = [list[str]() for _ in path]
-    for i, (phase, allowed) in enumerate(zip(phases, sets, strict=True)):
-        met &= allowed.is_feasible(path[:, i])
+    for i, (phase, kept) in enumerate(zip(phases, sets, strict=True)):
+        met &= kept.is_feasible(path[:, i])
         for found, x in zip(broken, path[:, i], strict=True):
-            found += [f"{phase}: {v}" if len(phases) > 1 else v for v in allowed.violations(x)]
+            found += [f"{phase}: {v}" if len(phases) > 1 else v for v in kept.violations(x)]
     return Interpolation(
         kind,
         phases,
@@ -285,53 +241,19 @@ def _named(text: str, elements: Sequence[str]) -> str:
     return text
 
 
-def _allowed(
+def limited(constraints: Sequence[str], space: DesignSpace | None) -> bool:
+    """Whether anything limits the compositions, so that there is something to say of points."""
+    return bool(constraints) or (space is not None and bool(space.bounds or space.constrained))
+
+
+def allowed(
     phase: str, elements: tuple[str, ...], constraints: Sequence[str], space: DesignSpace | None
 ) -> CompositionSet:
+    """Compositions of a phase within a space and constraints in words; neither may be given.
+
+    Raises InvalidInputError for constraints that cannot be read, and where nothing is allowed.
+    """
     table = {} if space is None else space.bounds.get(phase, {})
     bounds = [Group({element: 1.0}, *ends).text for element, ends in table.items()]
-    given = () if space is None else space.constraints
+    given = () if space is None else space.constraints_of(phase)
     return CompositionSet.of(elements, [*bounds, *given, *constraints])
-
-
-# What is simulated
-
-
-def made_monotone(
-    path: Interpolation,
-    name: str,
-    simulators: Sequence[Simulator],
-    *,
-    constraints: Sequence[str] = (),
-    space: DesignSpace | None = None,
-) -> Interpolation:
-    """The path with compositions mended until a property moves one way, its points within bounds.
-
-    Raises as ``flows.paths.monotone_designs`` does, and InvalidInputError for a path whose points
-    are no designs.
-    """
-    from flows.paths import monotone_designs
-
-    _check_designs(path, "--monotone")
-    sets = [_allowed(phase, path.elements, constraints, space) for phase in path.phases]
-    designs, found = monotone_designs(path.candidates, name, simulators, sets)
-    bounded = path.feasible is not None
-    judged = _judged(path.kind, path.phases, path.elements, found.path, sets, bounded=bounded)
-    mended = Mended(name, path.compositions, found.before, found.moved)
-    return dataclasses.replace(judged, candidates=tuple(designs), mended=mended)
-
-
-def scored(path: Interpolation, simulators: Sequence[Simulator]) -> Interpolation:
-    """The path with what the simulators find for its points."""
-    from flows.paths import score
-
-    _check_designs(path, "--score")
-    return dataclasses.replace(path, outcomes=score(path.candidates, simulators))
-
-
-def _check_designs(path: Interpolation, option: str) -> None:
-    if not path.candidates:
-        raise InvalidInputError(
-            f"{option} needs designs of the campaign, and a point of this path is a composition "
-            "alone: designs have phases, images or process variables besides"
-        )

@@ -7,13 +7,30 @@ from pathlib import Path
 
 from loop.errors import InvalidInputError
 
-TIE_LINE = "tie-line"
+AITCHISON, TIE_LINE = "aitchison", "tie-line"
+
+
+def check_path(path: str, zeros: float | None, within: bool, *, limited: bool) -> None:
+    """Raise InvalidInputError for what does not go with the path between two ends.
+
+    ``limited``: whether a campaign or constraints are given.
+    """
+    if zeros is not None and path != AITCHISON:
+        raise InvalidInputError(f"--zeros is for --path aitchison; a {path} path may start at 0")
+    if within and path != AITCHISON:
+        raise InvalidInputError(
+            f"--within is for --path aitchison; the path is {path}, and mixtures within the bounds "
+            "are --path feasible"
+        )
+    if within and not limited:
+        raise InvalidInputError(
+            "--within has nothing to keep to; give limits with --constraint or --campaign"
+        )
 
 
 def check_tie_line(
     path: str,
     last: str | None,
-    microstructures: bool,
     monotone: str | None,
     database: Path | None,
     temperature: float | None,
@@ -35,11 +52,10 @@ def check_tie_line(
         raise InvalidInputError(
             f"the ends of a tie-line are the phases that A splits into; leave {last!r} out"
         )
-    for option, value in (("--microstructures", microstructures), ("--monotone", monotone)):
-        if value:
-            raise InvalidInputError(
-                f"{option} does not go with a tie-line, whose points are given by its two phases"
-            )
+    if monotone:
+        raise InvalidInputError(
+            "--monotone does not go with a tie-line, whose points are given by its two phases"
+        )
 
 
 def read_process(given: Sequence[str]) -> dict[str, float]:

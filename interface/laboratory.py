@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import dataclasses
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from interface.models import ResultIn, ToldInfo, WantedInfo, WorkItem, WorkList
@@ -10,12 +14,22 @@ from interface.views import finite
 from interface.views_candidates import phase_compositions
 from loop.candidate import Candidate
 from loop.errors import InvalidInputError
-from loop.laboratory import Measurement, Told, Work, counted
+from loop.laboratory import Expected, Measurement, Told, Work, counted
 from loop.ledger import Ledger
-from simulators.measured_files import parse_rows, png_bytes, read_rows, write_whole
-from simulators.measured_work import Located, image_file, read_results, work_text
+from simulators.measured_files import (
+    Rows,
+    csv_text,
+    parse_rows,
+    png_bytes,
+    read_rows,
+    write_whole,
+)
+from simulators.measured_work import Located, full_id, image_file, read_results, work_text
 
-SHORTEST_ID = 6
+# Columns of a work list that say what is expected; they are passed over when it comes back.
+EXPECTED, EXPECTED_STD = "expected_", "expected_std_"
+
+Expectations = Mapping[str, Mapping[str, Expected]]  # design id -> property -> what is expected
 
 
 def image_url(candidate: Candidate) -> str:
@@ -27,15 +41,16 @@ def work_list(ledger: Ledger, campaign: int) -> WorkList:
     """What people are asked to measure. Raises LedgerError for an unknown campaign."""
     frame = ledger.campaigns().set_index("id")
     work = ledger.work(campaign)
+    found = expectations(ledger, campaign, work)
     return WorkList(
         campaign=str(frame.loc[campaign, "name"]),
         waiting=ledger.waiting(campaign),
         open=sum(len(w.open) for w in work),
-        items=[_item(w) for w in work],
+        items=[_item(w, found.get(w.candidate.id, {})) for w in work],
     )
 
 
-def _item(work: Work) -> WorkItem:
+def _item(work: Work, expected: Mapping[str, Expected]) -> WorkItem:
     candidate = work.candidate
     return WorkItem(
         id=candidate.id,
@@ -52,6 +67,9 @@ def _item(work: Work) -> WorkItem:
                 high=finite(wanted.high),
                 value=None if name in work.open else work.told[name].value,
                 uncertainty=None if name in work.open else work.told[name].uncertainty,
+                expected=expected[name].mean if name in expected else None,
+                expected_std=expected[name].std if name in expected else None,
+                expected_noise=expected[name].noise if name in expected else None,
             )
             for name, wanted in work.wanted.items()
         ],
@@ -60,48 +78,91 @@ def _item(work: Work) -> WorkItem:
 
 def work_csv(ledger: Ledger, campaign: int) -> str:
     """The open work list as the server hands it out: pictures are paths of the server's."""
-    return work_text(ledger.work(campaign), image_url)
+    work = ledger.work(campaign)
+    return _with_expected(work_text(work, image_url), work, expectations(ledger, campaign, work))
 
 
-def write_work(work: Sequence[Work], path: Path) -> int:
+def write_work(work: Sequence[Work], path: Path, expected: Expectations | None = None) -> int:
     """Write a work list and, in ``images`` beside it, its pictures; returns how many of these.
 
-    The list comes last and whole. Raises InvalidInputError where it cannot be written.
+    ``expected``: adds columns expected_PROPERTY and expected_std_PROPERTY. The list comes last
+    and whole. Raises InvalidInputError where it cannot be written.
     """
     pictures = [w.candidate for w in work if w.candidate.microstructure is not None]
     for candidate in pictures:
         write_whole(path.parent / image_file(candidate), png_bytes(candidate))
-    write_whole(path, work_text(work))
+    write_whole(path, _with_expected(work_text(work), work, expected or {}))
     return len(pictures)
+
+
+def _with_expected(text: str, work: Sequence[Work], expected: Expectations) -> str:
+    """A work list as CSV with what is expected in its last columns, of properties that have any."""
+    units = {name: wanted.unit for w in work for name, wanted in w.wanted.items()}
+    header, *rows = csv.reader(io.StringIO(text))
+    for name, unit in units.items():
+        mark = "" if unit == "1" else f" [{unit}]"
+        columns = [f"{EXPECTED}{name}{mark}", f"{EXPECTED_STD}{name}{mark}"]
+        known = any(name in expected.get(w.candidate.id, {}) for w in work)
+        if not known or not set(columns).isdisjoint(header):  # something else may be called so
+            continue
+        header += columns
+        for row, w in zip(rows, work, strict=True):
+            found = expected.get(w.candidate.id, {}).get(name)
+            row += ["", ""] if found is None else [f"{found.mean:.5g}", f"{found.std:.3g}"]
+    return csv_text([header, *rows])
+
+
+def _without_expected(table: Rows, work: Sequence[Work]) -> Rows:
+    """A list that came back without the columns of ``_with_expected``, whatever is in them now."""
+    wanted = {name for w in work for name in w.wanted}
+    ours = {prefix + name for name in wanted for prefix in (EXPECTED, EXPECTED_STD)} - wanted
+    kept = tuple(column for column in table.header if column.split(" [")[0] not in ours)
+    return dataclasses.replace(table, header=kept)
 
 
 def expectations(
     ledger: Ledger, campaign: int, work: Sequence[Work]
-) -> dict[str, dict[str, tuple[float, float]]]:
-    """Id -> property -> (mean, standard deviation) that the surrogate predicted, newest round last.
+) -> dict[str, dict[str, Expected]]:
+    """Id -> property -> what the surrogate expected, newest round last.
 
     Of designs that were planned with a prediction.
     """
-    found: dict[str, dict[str, tuple[float, float]]] = {}
+    found: dict[str, dict[str, Expected]] = {}
     for arm, round_ in dict.fromkeys(pair for w in work for pair in w.rounds):
         predicted = ledger.predictions(campaign, arm, round_)
         for candidate, values in zip(ledger.planned(campaign, arm, round_), predicted, strict=True):
             if values:
-                found[candidate.id] = {k: (v["mean"], v["std"]) for k, v in values.items()}
+                found[candidate.id] = {k: _expected(v) for k, v in values.items()}
     return found
 
 
-def kept_work(work: Sequence[Work], folder: Path, round_: int) -> Path:
+def _expected(found: Mapping[str, float]) -> Expected:
+    """From what a round kept: mean and deviation of the property itself, and the noise."""
+    noise = found.get("noise")
+    return Expected(found["mean"], math.hypot(found["std"], noise or 0.0), noise)
+
+
+def deviations_of(noises: Iterable[float | None]) -> str:
+    """What expectations with this noise (``Expected.noise``) give the standard deviation of."""
+    if any(noise is None for noise in noises):
+        return "the property itself; the scatter of measuring it comes on top"
+    return "what would be measured"
+
+
+def kept_work(
+    work: Sequence[Work], folder: Path, round_: int, expected: Expectations | None = None
+) -> Path:
     """A work list in ``folder`` that has at least these designs; written when there is none.
 
-    One that exists is never written to: somebody may have filled it in.
+    ``expected``: as of ``write_work``. One that exists is never written to: somebody may have
+    filled it in.
     """
     ids = {w.candidate.id for w in work}
     number = 1
     while True:
         path = folder / f"round-{round_}{'' if number == 1 else f'-{number}'}.csv"
         if not path.exists():
-            write_work(work, path)
+            write_work(work, path, expected)
             return path
         try:
             if ids <= {cells.get("id", "") for _, cells in read_rows(path, "work list").rows}:
@@ -113,14 +174,17 @@ def kept_work(work: Sequence[Work], folder: Path, round_: int) -> Path:
 
 def tell_file(ledger: Ledger, campaign: int, path: Path, *, replace: bool) -> ToldInfo:
     """Keep the results of a CSV file. Raises InvalidInputError for what cannot be kept."""
-    table = read_rows(path, "results")
-    return _tell(ledger, campaign, read_results(table, _asked(ledger, campaign)), replace)
+    return _tell_table(ledger, campaign, read_rows(path, "results"), replace)
 
 
 def tell_csv(ledger: Ledger, campaign: int, data: bytes, shown: str, *, replace: bool) -> ToldInfo:
     """As ``tell_file``, from the content of a file; ``shown`` stands for it in messages."""
-    table = parse_rows(data, shown, "results")
-    return _tell(ledger, campaign, read_results(table, _asked(ledger, campaign)), replace)
+    return _tell_table(ledger, campaign, parse_rows(data, shown, "results"), replace)
+
+
+def _tell_table(ledger: Ledger, campaign: int, table: Rows, replace: bool) -> ToldInfo:
+    work = _asked(ledger, campaign)
+    return _tell(ledger, campaign, read_results(_without_expected(table, work), work), replace)
 
 
 def tell_values(
@@ -132,9 +196,10 @@ def tell_values(
     """
     work = _asked(ledger, campaign)
     units = {(w.candidate.id, name): what.unit for w in work for name, what in w.wanted.items()}
+    ids = {w.candidate.id for w in work}
     found: list[Located] = []
     for where, r in results:
-        id_ = _full_id(r.id, work, where)
+        id_ = full_id(r.id, ids, where)  # what is unknown is told by the ledger
         unit = units.get((id_, r.property), "") if r.unit is None else r.unit
         try:
             measurement = Measurement(id_, r.property, r.value, unit, r.uncertainty)
@@ -152,15 +217,6 @@ def _asked(ledger: Ledger, campaign: int) -> list[Work]:
             "properties come from the simulator 'measured' without a table"
         )
     return work
-
-
-def _full_id(given: str, work: Sequence[Work], where: str) -> str:
-    ids = [w.candidate.id for w in work if w.candidate.id.startswith(given)]
-    if given in ids or len(given) < SHORTEST_ID or not ids:
-        return given  # what is unknown is told by the ledger
-    if len(ids) > 1:
-        raise InvalidInputError(f"{where}: {len(ids)} ids begin with {given!r}; give more of it")
-    return ids[0]
 
 
 def _tell(ledger: Ledger, campaign: int, results: Sequence[Located], replace: bool) -> ToldInfo:

@@ -120,7 +120,9 @@ class CandidateRow(_Model):
     )
     requested: dict[str, float | None] = Field(description="Asked of the generator")
     predicted: dict[str, float | None] = Field(description="By the surrogate, before evaluation")
-    predicted_std: dict[str, float | None] = Field(description="Its standard deviation")
+    predicted_std: dict[str, float | None] = Field(
+        description="Its standard deviation, of the property itself"
+    )
 
 
 class CandidatePage(_Model):
@@ -201,6 +203,17 @@ class WantedInfo(_Model):
     high: float | None = Field(description="Greatest value that is physically possible")
     value: float | None = Field(description="As told; null while it is open")
     uncertainty: float | None = Field(description="Standard uncertainty as told")
+    expected: float | None = Field(
+        default=None, description="By the surrogate; null where the design was planned without one"
+    )
+    expected_std: float | None = Field(
+        default=None, description="Standard deviation of what would be measured, about expected"
+    )
+    expected_noise: float | None = Field(
+        default=None,
+        description="The part of expected_std by which measurements scatter about the property; "
+        "null: not on record, and expected_std is of the property alone",
+    )
 
 
 class WorkItem(_Model):

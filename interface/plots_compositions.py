@@ -8,25 +8,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.colors import LinearSegmentedColormap
 
-from interface.composition_axes import STAR, composition_bars, tetrahedron, triangle
-from interface.labels import inside_sentence, phase_label, property_label, split_property
-from interface.pictures import ACCENT, INK, MISSED, MUTED, OTHER_ARM_COLOURS, colour_image
+from interface.composition_axes import composition_bars, tetrahedron, triangle
+from interface.labels import inside_sentence, phase_label, split_property
+from interface.pictures import ACCENT, MISSED, MUTED, colour_image
+from interface.plots_profiles import (
+    ALONG,
+    BEFORE,
+    MOST_POINTS,
+    MOST_PROFILES,
+    along,
+    direction,
+    draw_profiles,
+    phase_colour,
+    profiles,
+)
 from interface.plots_style import house_figure
 
 if TYPE_CHECKING:
     from interface.interpolated import Interpolation
 
 VARIES = 1e-6  # atomic fraction
-MOST_PROFILES = 8
-MOST_POINTS = 41  # beyond, points are drawn as a line alone
 IN_A_STRIP = 9
 LEFT = 4.3  # inches, width of the part with the compositions
 PANEL = 3.55  # inches, side of the panel of compositions
 PROFILE = (2.75, 1.78)  # inches, of a property
 TILE = 1.12
-ALONG = LinearSegmentedColormap.from_list("along", ["#9CC4E4", ACCENT, "#0A2E4D"])
 
 
 def path_figure(path: Interpolation, file: Path | str, *, title: str = "") -> Path:
@@ -34,12 +41,13 @@ def path_figure(path: Interpolation, file: Path | str, *, title: str = "") -> Pa
 
     Compositions in a triangle where three elements vary, in a tetrahedron where four do, both cut
     down to where the path is, and else as stacked bars; a tie-line has its phase fractions besides
-    and a star at the alloy that it was drawn through. Bands hold the bounds of a property. Points
-    outside their bounds have a red edge, one that could not be scored leaves a gap, and dashes are
-    what a path was before it was mended. Raises InvalidInputError where the file cannot be written.
+    and a star at the alloy that it was drawn through. Bands hold the bounds of a property, or the
+    interval of what a surrogate expects (``plots_profiles``). Points outside their bounds have a
+    red edge, one that could not be scored leaves a gap, and dashes are what a path was before it
+    was mended. Raises InvalidInputError where the file cannot be written.
     """
     file = Path(file)
-    names = _profiles(path)
+    names = profiles(path)
     count = min(len(names), MOST_PROFILES) + (path.tie_line is not None)
     columns = 0 if not count else 1 if count < 3 else 2 if count < 5 else 3
     rows = math.ceil(count / columns) if columns else 0
@@ -57,7 +65,7 @@ def path_figure(path: Interpolation, file: Path | str, *, title: str = "") -> Pa
         _compositions(sides[0, 0], path)
         if columns:
             axes: Any = sides[0, 1].subplots(rows, columns, squeeze=False, sharex=True)
-            _draw_profiles(axes, path, names)
+            draw_profiles(axes, path, names)
             if len(names) > MOST_PROFILES:
                 text = f"and {len(names) - MOST_PROFILES} more"
                 sides[0, 1].text(0.99, 0.01, text, ha="right", fontsize=7.5, color=MUTED)
@@ -79,13 +87,9 @@ def _title(path: Interpolation) -> str:
     text = words.get(path.kind, path.kind)
     if path.mended is not None:
         label = split_property(path.mended.name)[0]
-        text += f"; {inside_sentence(label)} only {_direction(path)}"
+        how = " as predicted" if path.mended.fidelity == "predicted" else ""
+        text += f"; {inside_sentence(label)} only {direction(path)}{how}"
     return text
-
-
-def _direction(path: Interpolation) -> str:
-    assert path.mended is not None
-    return "rises" if path.mended.values[-1] >= path.mended.values[0] else "falls"
 
 
 def _ends(path: Interpolation) -> tuple[str, str]:
@@ -109,7 +113,7 @@ def _compositions(figure: Any, path: Interpolation) -> None:
             composition_bars(ax, path.t, path.compositions[:, i], path.elements)
             ax.set_title(phase_label(path.phases[i]) if len(path.phases) > 1 else "Composition")
             ax.set_ylabel("at.%")
-        axes[-1, 0].set_xlabel(_along(path))
+        axes[-1, 0].set_xlabel(along(path))
         return
     # The others are the same everywhere, so these have one sum and the sub-composition is linear.
     x = path.compositions[:, :, varying]
@@ -119,12 +123,12 @@ def _compositions(figure: Any, path: Interpolation) -> None:
     ax = draw(figure, np.stack(shown, axis=1) / total, [path.elements[j] for j in varying], total)
     if len(shown) > 1:
         for i in range(len(path.phases)):
-            ax.line(shown[1][:, i] / total, color="#9AA5B1", dashes=(3, 2))
+            ax.line(shown[1][:, i] / total, color=BEFORE, dashes=(3, 2))
     outside = np.zeros(len(path.t), dtype=bool) if path.feasible is None else ~path.feasible
     colours, size = ALONG(path.t), 26 if len(path.t) <= MOST_POINTS else 9
     x = x / total
     for i, phase in enumerate(path.phases):
-        ax.line(x[:, i], color=_colour(i))
+        ax.line(x[:, i], color=phase_colour(i))
         ax.points(x[:, i], colours, size=size)
         if outside.any():
             ax.points(x[outside, i], colours[outside], size=size, edge=MISSED)
@@ -133,89 +137,6 @@ def _compositions(figure: Any, path: Interpolation) -> None:
             ax.name(x[end, i], name + which, x[other, i])
     if path.tie_line is not None:
         ax.star((1 - path.tie_line.at) * x[0, 0] + path.tie_line.at * x[-1, 0])
-
-
-def _colour(i: int) -> str:
-    colours = (ACCENT, STAR, *OTHER_ARM_COLOURS)
-    return colours[i % len(colours)]
-
-
-def _along(path: Interpolation) -> str:
-    return "t from A to B" if path.tie_line is None else f"fraction of {path.tie_line.phases[1]}"
-
-
-# Properties
-
-
-def _profiles(path: Interpolation) -> list[str]:
-    """Properties in the order of their panels, the one that was asked to be monotone first."""
-    names = list(dict.fromkeys(k for o in path.outcomes for k in o.values))
-    if path.mended is not None and path.mended.name in names:
-        names.remove(path.mended.name)
-        names.insert(0, path.mended.name)
-    return names
-
-
-def _draw_profiles(axes: Any, path: Interpolation, names: Sequence[str]) -> None:
-    panels = list(axes.flat)
-    free = iter(panels)
-    used = 0
-    if path.tie_line is not None:
-        _phase_fractions(next(free), path)
-        used += 1
-    for name, ax in zip(names[:MOST_PROFILES], free, strict=False):
-        _profile(ax, path, name)
-        used += 1
-    columns = axes.shape[1]
-    for place, ax in enumerate(panels):
-        if place >= used:
-            ax.set_visible(False)
-        elif place + columns >= used:  # the last of its column
-            ax.set_xlabel(_along(path))
-            ax.xaxis.set_tick_params(labelbottom=True)
-        ax.set_xlim(-0.03, 1.03)
-
-
-def _phase_fractions(ax: Any, path: Interpolation) -> None:
-    assert path.tie_line is not None
-    for i, (name, values) in enumerate(path.fractions().items()):
-        ax.plot(path.t, values, color=_colour(i), label=name.removeprefix("fraction:"))
-    ax.axvline(path.tie_line.at, color=MUTED, linewidth=0.9, dashes=(3, 2))
-    ax.annotate(
-        "this alloy", (path.tie_line.at, 1.0), xytext=(3, -2), textcoords="offset points",
-        fontsize=7.5, color=MUTED, va="top",
-    )  # fmt: skip
-    ax.set_title("Phase fractions (of atoms)", fontsize=8.5)
-    ax.set_ylim(-0.03, 1.03)
-    ax.legend(loc="center right", fontsize=7.5)
-
-
-def _profile(ax: Any, path: Interpolation, name: str) -> None:
-    values = np.array([o.values.get(name, math.nan) for o in path.outcomes])
-    ends = np.array([o.bounds.get(name, (math.nan, math.nan)) for o in path.outcomes])
-    drawn = [values, *ends.T]
-    if not np.all(np.isnan(ends)):
-        ax.fill_between(path.t, ends[:, 0], ends[:, 1], color=ACCENT, alpha=0.16, linewidth=0)
-    asked = path.mended is not None and name == path.mended.name
-    if path.mended is not None and asked:
-        drawn.append(path.mended.values)
-        ax.plot(path.t, path.mended.values, color="#9AA5B1", linewidth=1.2, dashes=(3, 2), zorder=1)
-    ax.plot(path.t, values, color=ACCENT, zorder=2)
-    if len(path.t) <= MOST_POINTS:
-        ax.scatter(path.t, values, c=ALONG(path.t), s=16, zorder=3)
-    for t in path.t[np.isnan(values)]:
-        ax.axvline(t, color=MISSED, linewidth=0.8, dashes=(2, 2))
-    title = property_label(name) + (f": {_direction(path)}" if asked else "")
-    ax.set_title(title, fontsize=8.5, color=ACCENT if asked else INK)
-    finite = np.concatenate([d[np.isfinite(d)] for d in drawn])
-    if not len(finite):
-        return
-    low, high = float(finite.min()), float(finite.max())
-    # What differs by rounding alone is drawn as one level, not as noise.
-    span = max(high - low, 1e-3 * max(abs(low), abs(high)), 1e-12)
-    ax.set_ylim((low + high) / 2 - 0.58 * span, (low + high) / 2 + 0.58 * span)
-    if 1e-3 < max(abs(low), abs(high)) < 1e6:
-        ax.ticklabel_format(axis="y", useOffset=False, style="plain")
 
 
 # Micrographs

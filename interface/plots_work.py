@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from interface.labels import composition_text, property_label, short_id
+from interface.laboratory import Expectations
 from interface.pictures import ACCENT, INK, MUTED
 from interface.plots_style import house_figure
 from loop.errors import InvalidInputError
 from loop.laboratory import Work
 from loop.targets import Maximise, Minimise, Range, Target, Value
 
-Expected = Mapping[str, Mapping[str, tuple[float, float]]]  # id -> property -> mean, deviation
 MOST_PANELS = 4
 ROW = 0.27  # inches, of a design
 NAMES, PANEL = 4.1, 3.3  # inches
@@ -23,7 +23,7 @@ NAMES, PANEL = 4.1, 3.3  # inches
 
 def work_figure(
     work: Sequence[Work],
-    expected: Expected,
+    expected: Expectations,
     targets: Sequence[Target],
     known: Mapping[str, Sequence[float]],
     file: Path | str,
@@ -32,7 +32,9 @@ def work_figure(
 ) -> Path:
     """PNG of the designs of a work list, the best expected on top, a panel for each target.
 
-    Dots with bars: the surrogate's mean and standard deviation. Ticks along the bottom: ``known``,
+    Dots with bars: the surrogate's mean and the standard deviation of what would be measured (of
+    the property alone where the scatter of measuring it is not on record, which the axis says).
+    Ticks along the bottom: ``known``,
     all values on record of a property. A line: the value that a hit must reach; a band: the range
     of one that must be met. Of more than four targets the first four are drawn. Raises
     InvalidInputError where nothing is expected of any design, or the file cannot be written.
@@ -45,23 +47,28 @@ def work_figure(
             "nothing is expected of the designs on the work list; a surrogate predicts from the "
             "first round on"
         )
-    listed.sort(key=lambda w: _place(shown[0], expected[w.candidate.id][names[0]][0]))
-    height = ROW * len(listed) + 1.15
+    listed.sort(key=lambda w: _place(shown[0], expected[w.candidate.id][names[0]].mean))
+    height = ROW * len(listed) + 1.3
     with house_figure(file, NAMES + PANEL * len(shown), height) as figure:
         if title:
             figure.suptitle(title, x=0.01, ha="left", fontsize=11, weight="bold")
         axes: Any = figure.subplots(1, len(shown), squeeze=False, sharey=True)
         y = np.arange(len(listed))
         for ax, target in zip(axes[0], shown, strict=True):
-            pairs = np.array([expected[w.candidate.id][target.name] for w in listed])
+            found = [expected[w.candidate.id][target.name] for w in listed]
             _limits(ax, target)
             ax.errorbar(
-                pairs[:, 0], y, xerr=pairs[:, 1], fmt="o", color=ACCENT, markersize=5, linewidth=1.2
-            )
+                [e.mean for e in found], y, xerr=[e.std for e in found],
+                fmt="o", color=ACCENT, markersize=5, linewidth=1.2,
+            )  # fmt: skip
             rug = np.asarray(known.get(target.name, ()), dtype=np.float64)
             bottom = len(listed) - 0.35
             ax.plot(rug, np.full(len(rug), bottom), "|", color=MUTED, markersize=6, alpha=0.5)
-            ax.set_xlabel(f"{property_label(target.name)}, expected")
+            bare = any(e.noise is None for e in found)
+            what = "the property itself" if bare else "a measurement"
+            ax.set_xlabel(
+                f"{property_label(target.name)}, expected\n± one standard deviation of {what}"
+            )
             ax.set_ylim(len(listed) - 0.1, -0.6)
             ax.grid(visible=False, axis="y")
         axes[0, 0].set_yticks(y, [_words(w) for w in listed], fontsize=7.5)

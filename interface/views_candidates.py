@@ -19,6 +19,7 @@ from interface.models import (
 from interface.views import campaign_targets, finite, text_or_none
 from loop.candidate import Candidate
 from loop.evaluations import FIXED_FIELDS
+from loop.known_alloys import DIFFERENCE
 from loop.ledger import Ledger
 from loop.targets import Targets
 
@@ -32,13 +33,13 @@ class Columns:
     predicted: tuple[str, ...]
     predicted_std: tuple[str, ...]
     uncertainty: tuple[str, ...]
-    design: tuple[str, ...]  # fractions, compositions, process variables
+    design: tuple[str, ...]  # fractions, compositions, process variables, difference from known
     labels: tuple[str, ...] = ()  # categorical variables, text
 
 
 def sort_columns(fields: Mapping[str, str], elements: Sequence[str]) -> Columns:
     """Tell the fields of a campaign apart (see Ledger.fields)."""
-    overall = {f"x_{element}" for element in elements}
+    overall = {DIFFERENCE, *(f"x_{element}" for element in elements)}
     groups: dict[str, list[str]] = {name: [] for name in Columns.__slots__}
     prefixes = ("predicted_std", "predicted", "requested", "uncertainty")  # the longest first
     for name, kind in fields.items():

@@ -132,7 +132,8 @@ def _checked(
     if fewest < MIN_ROWS:
         raise InvalidInputError(
             f"{fewest} records are scored in every property; a batch needs at least {MIN_ROWS}: "
-            "evaluate a first design, such as loop.sampling.sobol gives"
+            "evaluate a first set: seeds of a campaign ([compositions] with a file or sample = "
+            '"sobol"), or loop.sampling.sobol'
         )
     if noise is None:
         return x, y, None

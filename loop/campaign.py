@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from loop.errors import InvalidCampaignError, InvalidInputError, unknown_name
 from loop.formula import check_symbol
@@ -30,13 +30,22 @@ class CampaignSection(_Section):
     description: str = ""
 
 
+def _by_phase(given: Any) -> Any:
+    """A list of constraints, which names no phase, under the phase ""."""
+    return given if isinstance(given, dict) else {"": given}
+
+
 class SpaceSection(_Section):
+    """``constraints``: a list, kept under the phase "", or a table phase -> list."""
+
     phases: tuple[str, ...]
     elements: tuple[str, ...] = ()
     bounds: dict[str, dict[str, tuple[float, float]]] = Field(default_factory=dict)
     process: dict[str, tuple[float, float]] = Field(default_factory=dict)
     labels: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    constraints: tuple[str, ...] = ()
+    constraints: Annotated[dict[str, tuple[str, ...]], BeforeValidator(_by_phase)] = Field(
+        default_factory=dict
+    )
 
 
 class ImagesSection(_Section):
@@ -51,7 +60,15 @@ class ImagesSection(_Section):
 
 
 class CompositionsSection(_Section):
-    file: str  # CSV; columns PHASE:ELEMENT, atomic fractions
+    """``file``: a CSV, columns PHASE:ELEMENT, atomic fractions. Or compositions that are drawn.
+
+    ``sample``: "sobol" or "uniform", from all that the space allows; ``n`` of them, by ``seed``.
+    """
+
+    file: str | None = None
+    sample: Literal["sobol", "uniform"] | None = None
+    n: int = Field(default=1000, ge=16, le=100_000)
+    seed: int = Field(default=0, ge=0, lt=2**63)
 
 
 class LibrarySection(_Section):
@@ -150,6 +167,11 @@ class Campaign:
     def seed(self) -> int:
         return self.info.seed
 
+    @property
+    def starts_from_known(self) -> bool:
+        """Whether it starts from measured designs: a simulator's ``otherwise = "ask"``."""
+        return any(s.get("otherwise") == "ask" for s in self.simulators.settings.values())
+
     def settings_json(self) -> str:
         """The settings as canonical JSON, as kept in the ledger."""
         return json.dumps(self.settings, sort_keys=True)
@@ -191,7 +213,7 @@ def _explain(path: Path, error: ValidationError) -> str:
     kind, loc = first["type"], first["loc"]
     if kind == "missing" and isinstance(loc[-1], int):  # one of the two numbers of a range
         kind, loc = "too_long", loc[:-1]
-    where = ".".join(str(part) for part in loc)
+    where = ".".join(str(part) for part in loc if part != "")
     if kind == "extra_forbidden":
         *parents, key = loc
         section = f"[{'.'.join(map(str, parents))}]: " if parents else ""
@@ -261,6 +283,8 @@ def _assemble(path: Path, file: _File) -> Campaign:
         raise InvalidCampaignError(
             f"{path}: [library] makes what [{other}] would bring; keep one of the two"
         )
+    _check_compositions(path, file.compositions)
+    constraints, by_phase = _constraints(file.space)
     pictured = file.images or file.library
     image_shape = (pictured.patch, pictured.patch) if pictured else None
     try:
@@ -273,7 +297,8 @@ def _assemble(path: Path, file: _File) -> Campaign:
             bounds=file.space.bounds,
             process=file.space.process,
             labels=file.space.labels,
-            constraints=file.space.constraints,
+            constraints=constraints,
+            phase_constraints=by_phase,
         )
         targets = Targets(tuple(parse_target(k, v) for k, v in file.targets.items()))
     except (InvalidCampaignError, InvalidInputError) as error:
@@ -296,15 +321,23 @@ def _assemble(path: Path, file: _File) -> Campaign:
         )
     if not file.library and bool(file.space.elements) != (file.compositions is not None):
         raise InvalidCampaignError(
-            f"{path}: space.elements and [compositions] go together; give both or neither"
+            f"{path}: space.elements and [compositions] go together; give both or neither "
+            '(without a table: [compositions] with sample = "sobol")'
         )
     settings = file.model_dump(mode="json")
     if file.library is None:  # campaigns without one keep the hash they had
         del settings["library"]
     if not file.space.labels:
         del settings["space"]["labels"]
-    if not file.space.constraints:
+    settings["space"]["constraints"] = list(constraints) or {
+        k: list(v) for k, v in by_phase.items()
+    }
+    if not space.constrained:
         del settings["space"]["constraints"]
+    if file.compositions:
+        drawn = file.compositions.file is None
+        for key in ("file",) if drawn else ("sample", "n", "seed"):
+            del settings["compositions"][key]
     return Campaign(
         folder=path.parent.resolve(),
         info=file.campaign,
@@ -319,3 +352,31 @@ def _assemble(path: Path, file: _File) -> Campaign:
         settings=settings,
         library=file.library,
     )
+
+
+def _constraints(section: SpaceSection) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
+    """Constraints that name no phase, and those of each phase; of one phase all are the former."""
+    by_phase = {phase: texts for phase, texts in section.constraints.items() if phase}
+    listed = section.constraints.get("", ())
+    if len(section.phases) == 1 and set(by_phase) <= set(section.phases):
+        return (*listed, *(text for texts in by_phase.values() for text in texts)), {}
+    return listed, by_phase
+
+
+def _check_compositions(path: Path, section: CompositionsSection | None) -> None:
+    """Raises InvalidCampaignError for compositions that are neither read nor drawn, or both."""
+    if section is None:
+        return
+    if (section.file is None) == (section.sample is None):
+        raise InvalidCampaignError(
+            f"{path}: [compositions] has "
+            f"{'neither file nor' if section.file is None else 'both file and'} sample; give file, "
+            'a CSV of compositions, or sample = "sobol" (or "uniform"), which '
+            "draws n of them from all that the space allows"
+        )
+    more = sorted(section.model_fields_set & {"n", "seed"})
+    if section.file is not None and more:
+        raise InvalidCampaignError(
+            f"{path}: compositions.{more[0]} goes with compositions.sample, and this campaign "
+            "reads a file; leave one of the two out"
+        )

@@ -62,6 +62,7 @@ _VALUES: dict[str, _Values] = {
     ),
     "requested": _values(t.proposal_value, "proposal_id", t.proposal.c.id),
     "predicted": _values(t.proposal_value, "proposal_id", t.proposal.c.id),
+    "novelty": _values(t.proposal_value, "proposal_id", t.proposal.c.id),
     "candidate": _values(t.candidate_value, "candidate_key", t.candidate.c.key),
     "label": _values(t.candidate_label, "candidate_key", t.candidate.c.key),
 }

@@ -8,16 +8,26 @@ only between alloys of the same elements: across different ones it is infinite.
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial.distance import cdist
 
+from loop.candidate import Candidate, Origin
 from loop.composition import closure
 from loop.errors import InvalidInputError
 
+if TYPE_CHECKING:
+    from loop.library import Library
+
 FloatArray = NDArray[np.float64]
+# In an origin's details, and a field of filters: to the nearest known alloy, the sum of absolute
+# differences of atomic fractions, 0 to 2.
+DIFFERENCE = "difference_from_known"
+MOST_KNOWN = 20_000  # alloys of a library that every design is compared with
 CHUNK = 1024  # alloys compared at once
 SAME = 0.01  # sum of absolute differences: half a percent of the atoms, as alloys are weighed in
 
@@ -59,6 +69,8 @@ class KnownAlloys:
 
     def nearest(self, compositions: ArrayLike) -> Nearest:
         """Of alloys (n, e). Raises InvalidInputError for another number of elements."""
+        from scipy.spatial.distance import cdist
+
         given = np.asarray(compositions, dtype=np.float64)
         if given.ndim != 2 or given.shape[1] != self.x.shape[1]:
             raise InvalidInputError(
@@ -83,6 +95,41 @@ class KnownAlloys:
                 mine, theirs = _clr(x[members][:, there]), _clr(self.x[known][:, there])
                 aitchison[members] = cdist(mine, theirs).min(1)
         return Nearest(index, difference, aitchison)
+
+
+def known_alloys(library: Library) -> KnownAlloys | None:
+    """The alloys of a library, where they tell designs apart and comparing is cheap.
+
+    None for designs with images or several phases, for compositions that were drawn (nobody made
+    those) and for more than ``MOST_KNOWN`` of them.
+    """
+    space, table = library.space, library.table
+    if space.image_shape is not None or len(space.phases) != 1 or table is None or library.sampled:
+        return None
+    return KnownAlloys(table[:, 0]) if 0 < len(table) <= MOST_KNOWN else None
+
+
+def with_difference(candidates: Sequence[Candidate], known: KnownAlloys | None) -> list[Candidate]:
+    """The candidates of one phase, each with how far it is from a known alloy in its origin.
+
+    Its details get ``difference_from_known``, in the place of what they said before. As they are
+    without known alloys.
+    """
+    if known is None or not candidates:
+        return list(candidates)
+    x = np.array([c.phase_compositions[0] for c in candidates if c.phase_compositions is not None])
+    if len(x) != len(candidates):
+        return list(candidates)
+    differences = known.nearest(x).difference.tolist()
+    return [
+        dataclasses.replace(
+            c,
+            origin=Origin(
+                c.origin.source, c.origin.guidance, {**c.origin.details, DIFFERENCE: difference}
+            ),
+        )
+        for c, difference in zip(candidates, differences, strict=True)
+    ]
 
 
 def _by_elements(x: FloatArray) -> dict[tuple[int, ...], list[int]]:

@@ -56,6 +56,20 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
+class Expected:
+    """What a surrogate expected of a property when the design was planned.
+
+    ``std``: one standard deviation of what would be measured. ``noise``: the part of it by which
+    measurements scatter about the property itself; None: that part is not on record, and the
+    deviation is that of the property alone.
+    """
+
+    mean: float
+    std: float
+    noise: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
     """One design of a work list: what is to be measured of it, and what has been told.
 

@@ -16,6 +16,7 @@ from loop.designs import Bank, screened_designs
 from loop.errors import LedgerError
 from loop.feasible import within_constraints
 from loop.features import Features
+from loop.known_alloys import KnownAlloys, known_alloys, with_difference
 from loop.laboratory import Consulting, fidelities, parts_of, wanted_of
 from loop.ledger import Ledger
 from loop.library import Library
@@ -110,6 +111,7 @@ class Learning:
         self._trained: dict[tuple[str, int], Generator] = {}
         self._started: dict[tuple[str, int], float] = {}
         self._prepared: tuple[Features, Gate, Bank] | None = None
+        self._known: tuple[KnownAlloys | None] | None = None  # in a tuple once it was made
         self.arms = tuple(generators)
         self.simulator = "+".join(s.name for s in self.simulators)
         self.version = "+".join(s.version for s in self.simulators)
@@ -131,6 +133,11 @@ class Learning:
         """What the surrogate sees of a design."""
         return self._parts()[0]
 
+    @property
+    def gate(self) -> Gate:
+        """What a selection turns away."""
+        return self._parts()[1]
+
     def _parts(self) -> tuple[Features, Gate, Bank]:
         if self._prepared is None:
             seed, space = self.campaign.seed, self.campaign.space
@@ -140,12 +147,22 @@ class Learning:
                 images = self.library.patches(BANK_IMAGES // 4, rng=rng)
                 split = "val" if self.library.has_images("val") else "train"
                 held_out = self.library.patches(BANK_IMAGES // 16, rng=rng, split=split)
-            if space.elements:
+            if space.elements and not self.library.sampled:
                 compositions = self.library.table
             features = Features.fit(space, images)
             gate = Gate.fit(space, features.images, images, held_out, compositions)
             self._prepared = features, gate, Bank.draw(self.library, features, BANK_IMAGES, rng)
         return self._prepared
+
+    def with_difference(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """The candidates, each with how far it is from the library's nearest alloy in its origin.
+
+        See ``known_alloys.with_difference``; to be called when nothing changes a composition any
+        more. As they are in a campaign without known alloys.
+        """
+        if self._known is None:
+            self._known = (known_alloys(self.library),)
+        return with_difference(candidates, self._known[0])
 
     def records(self, arm: str, before: int) -> list[Record]:
         """What an arm knows before a round: the seeds and its own earlier rounds."""
@@ -169,10 +186,12 @@ class Learning:
         most = min(size, len(again), sum(part.per_round for part in self.confirming))
         if arm == "random":
             pool = self._untrained[arm].propose(2 * size + 50, guidance=0.0, rng=stage("propose"))
+            pool = within_constraints(self.campaign.space, pool)
             kept, away = valid_and_new(pool, gate, known)
             drawn = stage("measure").permutation(len(again))[:most]
             chosen = [to_measure(again[i].candidate, self.confirmed) for i in drawn]
-            return Batch([*kept[: size - most], *chosen], [], len(pool), len(kept), away)
+            picked_at_random = self.with_difference(kept[: size - most])
+            return Batch([*picked_at_random, *chosen], [], len(pool), len(kept), away)
         if not ok:
             raise LedgerError(
                 "no evaluation so far was ok; look at the reasons with `spinodal query`"
@@ -200,7 +219,7 @@ class Learning:
             rng=stage("select"),
         )
         return Batch(
-            [*(kept[i] for i in picked), *chosen],
+            [*self.with_difference([kept[i] for i in picked]), *chosen],
             [*predicted_rows(prediction, self.properties, picked), *expected],
             len(pool),
             len(kept),
@@ -325,6 +344,7 @@ class Learning:
             parents = mutator.fit(ok, rng=rng)
             n = int(MUTANTS * settings.library)
             pool = parents.propose(n, self.campaign.targets, guidance=0.0, rng=rng)
+            pool = within_constraints(self.campaign.space, pool)
             mutants, _ = valid_and_new(pool, gate, set())
         designs, values = screened_designs(
             settings.library - len(mutants),

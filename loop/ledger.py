@@ -157,7 +157,8 @@ class Ledger(LedgerReader):
     ) -> None:
         """Put a batch (it may be empty) on record, in order, with ``details`` of how it was found.
 
-        ``predicted``: per candidate None or property -> {"mean": …, "std": …}. The origin's
+        ``predicted``: per candidate None or property -> {"mean": …, "std": …}, and
+        "noise", by which values scatter about the property, where it is known. The origin's
         ``details["requested"]`` (property -> number) becomes fields requested_<property>.
         Raises LedgerError when another batch is on record for this arm and round.
         """

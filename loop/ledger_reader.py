@@ -224,10 +224,10 @@ class LedgerReader:
         Columns: id, campaign, arm, round, position, status (``pending`` before the outcome), hit
         (nullable boolean), distance, source, guidance; the properties; uncertainty_<property>
         (standard, of measured values), requested_<property>, predicted_<property>,
-        predicted_std_<property>; <phase>.fraction, x_<Element>,
-        <phase>.<Element>, process.<variable>; labels by their own names, as text; simulator,
-        version, fidelity, reason, planned_at, evaluated_at. What a row lacks is NaN. ``columns``
-        loads only those.
+        predicted_std_<property>; difference_from_known (of one-phase alloys with a table);
+        <phase>.fraction, x_<Element>, <phase>.<Element>, process.<variable>; labels by their own
+        names, as text; simulator, version, fidelity, reason, planned_at, evaluated_at. What a
+        row lacks is NaN. ``columns`` loads only those.
         ``where``: a filter, see loop.query; blank means all. ``sort``: a field; rows that lack
         it come last either way. Raises InvalidInputError for a bad filter, field or limit.
         """

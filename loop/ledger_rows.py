@@ -12,6 +12,7 @@ from PIL import Image
 
 from loop.candidate import Candidate, Origin
 from loop.errors import LedgerError
+from loop.known_alloys import DIFFERENCE
 
 
 def encode_image(image: NDArray[np.uint8]) -> bytes:
@@ -119,7 +120,7 @@ def candidate_values(candidate: Candidate) -> dict[str, float]:
 def proposal_values(
     details: Mapping[str, Any], predicted: Mapping[str, Any] | None
 ) -> dict[str, tuple[str, float]]:
-    """name -> (kind, value): what was asked of a proposal, and what was predicted for it.
+    """name -> (kind, value): what was asked of a proposal, what was predicted, how new it is.
 
     Ranges and other things that are not one finite number stay in the JSON only.
     """
@@ -134,6 +135,8 @@ def proposal_values(
         for key, prefix in (("mean", "predicted_"), ("std", "predicted_std_")):
             if (number := _number(table.get(key))) is not None:
                 values[f"{prefix}{name}"] = ("predicted", number)
+    if (number := _number(details.get(DIFFERENCE))) is not None:
+        values[DIFFERENCE] = ("novelty", number)
     return values
 
 

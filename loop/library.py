@@ -2,12 +2,14 @@
 
 Micrographs and tables are independent: any crop goes with any row, and process variables lie
 anywhere within their bounds. Labels that are columns of the table belong to its rows, others take
-any of their values. Designs that a simulator made are coupled: an image belongs to the
-compositions and the heat treatment that gave it, so these are drawn together.
+any of their values. Where no table is given its rows are drawn from what the space allows. Designs
+that a simulator made are coupled: an image belongs to the compositions and the heat treatment that
+gave it, so these are drawn together.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,14 @@ from loop.campaign import Campaign
 from loop.candidate import Candidate, Origin
 from loop.errors import InvalidInputError, unknown_name
 from loop.images import SPLITS, LabelImage, Split, SplitImages
-from loop.library_files import checked_variety, hash_files, load_images, load_table
+from loop.library_files import (
+    broken_constraints,
+    checked_variety,
+    hash_files,
+    load_images,
+    load_table,
+)
+from loop.library_sampled import sampled_hash
 from loop.made_designs import MadeDesigns
 from loop.process_labels import Codes, drawn_codes, named_labels
 from loop.space import DesignSpace
@@ -76,6 +85,7 @@ class Library:
     ``data_hash``: SHA-256 over the files used, or over the made designs. ``made``: designs whose
     parts belong together; then the images are whole periodic patches. ``table_labels``: (n, l)
     codes of the labels of the table's rows, ``FREE`` in columns that it does not have.
+    ``sampled``: the table was drawn from what the space allows, and says nothing of what is usual.
     """
 
     space: DesignSpace
@@ -86,10 +96,14 @@ class Library:
     data_hash: str
     made: MadeDesigns | None = None
     table_labels: Codes | None = None
+    sampled: bool = False
 
     @classmethod
     def load(cls, campaign: Campaign) -> Library:
-        """Read and check all data of a campaign. Raises InvalidInputError naming file and place."""
+        """Read and check all data of a campaign, or draw its compositions.
+
+        Raises InvalidInputError naming file and place.
+        """
         if campaign.library is not None:
             raise InvalidInputError(
                 "this campaign's library is made by a simulator, not read; `spinodal run` makes it"
@@ -97,23 +111,44 @@ class Library:
         files: list[Path] = []
         images = load_images(campaign, files)
         table, labels, outside = load_table(campaign, files)
+        sampled = campaign.compositions is not None and campaign.compositions.file is None
+        read = hash_files(files)
         return cls(
             space=campaign.space,
             split_images=images,
             table=table,
             augment=campaign.images.augment if campaign.images else False,
             outside=outside,
-            data_hash=hash_files(files),
+            data_hash=sampled_hash(campaign, read) if sampled else read,
             table_labels=labels,
+            sampled=sampled,
         )
 
     @classmethod
     def of_made(cls, campaign: Campaign, made: MadeDesigns) -> Library:
-        """The library of designs that a simulator made. Raises InvalidInputError outside the space.
+        """The library of designs that a simulator made, without those that break constraints.
 
-        Every 7th image is for validation; designs on one image are in one split.
+        Every 7th image is for validation; designs on one image are in one split. Raises
+        InvalidInputError outside the space, and where constraints leave no design.
         """
         made.check(campaign.space)
+        data_hash, n = made.digest(), len(made.image)
+        breaks = broken_constraints(campaign.space, made.compositions)
+        if breaks:
+            kept = ~np.any(list(breaks.values()), axis=0)
+            if not kept[made.rows("train")].any():
+                worst = max(breaks, key=lambda text: int(breaks[text].sum()))
+                raise InvalidInputError(
+                    f"none of the {n} designs that were made for [library] and are to be learned "
+                    f"from meets all of space.constraints; {worst!r} turns away "
+                    f"{int(breaks[worst].sum())}: loosen it"
+                )
+            made = dataclasses.replace(
+                made,
+                image=made.image[kept],
+                compositions=made.compositions[kept],
+                process=made.process[kept],
+            )
         places: dict[Split, NDArray[np.int64]] = {
             split: np.unique(made.image[made.rows(split)]) for split in SPLITS
         }
@@ -127,8 +162,8 @@ class Library:
             split_images=checked_variety(images, campaign.space.phases),
             table=made.compositions,
             augment=campaign.library.augment if campaign.library else False,
-            outside=0,
-            data_hash=made.digest(),
+            outside=n - len(made.image),
+            data_hash=data_hash,
             made=made,
         )
 
@@ -291,8 +326,9 @@ class Library:
     ) -> list[Candidate]:
         """n random designs: a crop, a row of compositions, process variables within bounds, labels.
 
-        All are valid in the space. In a campaign without images, more draws than rows repeat
-        designs. Coupled ones come with their own parts, the image moved and turned at random.
+        All are valid in the space, but that known alloys from which a campaign starts may break
+        its constraints. In a campaign without images, more draws than rows repeat designs. Coupled
+        ones come with their own parts, the image moved and turned at random.
         """
         space, parts = self.space, self.parts(n, rng=rng, split=split, even=even)
         origin = Origin("library")

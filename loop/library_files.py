@@ -1,9 +1,10 @@
-"""What a library reads: label images, the table of compositions and its labels."""
+"""What a library holds: label images, the table of compositions and its labels, read or drawn."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,10 @@ from loop.images import (
     split_by_name,
     to_phases,
 )
+from loop.library_sampled import sampled_table
+from loop.polytope import CompositionSet
 from loop.process_labels import FREE, Codes
-from loop.space import BOUND_TOLERANCE
+from loop.space import BOUND_TOLERANCE, DesignSpace
 
 
 def hash_files(files: Iterable[Path]) -> str:
@@ -98,8 +101,10 @@ def load_table(
     """Compositions (n, p, e) and label codes (n, l) of the rows that lie in the space.
 
     Codes are ``FREE`` in columns of labels that the table does not have. The number is that of
-    the rows outside. Nothing where the campaign has no table; notes the files.
-    Raises InvalidInputError naming file and place, and where no row lies in the space.
+    the rows outside. Where a campaign starts from known alloys these may break constraints: they
+    are data. Nothing where the campaign has no table; notes the files.
+    Raises InvalidInputError naming file and place, and where no row lies in the space, or
+    constraints leave fewer designs than a surrogate learns from.
     """
     settings = campaign.compositions
     if settings is None:
@@ -107,6 +112,9 @@ def load_table(
     space = campaign.space
     for element in space.elements:
         check_symbol(element, "space.elements")
+    if settings.file is None:
+        drawn = sampled_table(campaign)
+        return drawn, np.full((len(drawn), len(space.labels)), FREE), 0
     path = campaign.folder / settings.file
     table = read_compositions(path, space.phases, space.elements)
     texts = read_labels_of_rows(path, space.labels)
@@ -120,6 +128,18 @@ def load_table(
             f"compositions {path}: none of the {len(table)} rows lies within [space.bounds]; "
             "widen the bounds"
         )
+    spared = campaign.starts_from_known
+    breaks = {} if spared else broken_constraints(space, table)
+    if breaks:
+        allowed = inside & ~np.any(list(breaks.values()), axis=0)
+        counts = {text: int((inside & broken).sum()) for text, broken in breaks.items()}
+        if not allowed.any():
+            raise InvalidInputError(
+                f"compositions {path}: none of the {int(inside.sum())} rows within [space.bounds] "
+                f"meets all of space.constraints: {_worst_first(counts)}; loosen them, add rows, "
+                'or have compositions drawn ([compositions] sample = "sobol")'
+            )
+        inside = allowed
     within = inside
     codes = np.full((len(table), len(space.labels)), FREE)
     for column, (name, values) in enumerate(space.labels.items()):
@@ -140,6 +160,66 @@ def load_table(
             "[space.labels]; list more values there"
         )
     kept, labels = table[inside], codes[inside]
+    if breaks:
+        _check_enough(
+            campaign,
+            kept,
+            labels,
+            f"compositions {path}: of {len(table)} rows {_worst_first(counts)}",
+        )
     for array in (kept, labels):
         array.setflags(write=False)
     return kept, labels, int((~inside).sum())
+
+
+def broken_constraints(
+    space: DesignSpace, table: NDArray[np.float64]
+) -> dict[str, NDArray[np.bool_]]:
+    """Of compositions (n, p, e), constraint in words -> (n,) which rows break it; all of them.
+
+    With several phases the words begin with the phase's name.
+    """
+    found = {}
+    for i, phase in enumerate(space.phases):
+        for text in space.constraints_of(phase):
+            one = CompositionSet.of(space.elements, (text,))
+            words = text if len(space.phases) == 1 else f"{phase}: {text}"
+            found[words] = ~one.is_feasible(table[:, i], tolerance=BOUND_TOLERANCE)
+    return found
+
+
+def _worst_first(counts: Mapping[str, int]) -> str:
+    """``'Cr >= 0.5' turns away 257, 'at most 3 elements' 12``."""
+    order = sorted((k for k in counts if counts[k]), key=lambda k: -counts[k])
+    if not order:
+        return "none breaks a constraint"
+    texts = [f"{text!r} {counts[text]}" for text in order]
+    texts[0] = f"{order[0]!r} turns away {counts[order[0]]}"
+    return ", ".join(texts)
+
+
+def _check_enough(
+    campaign: Campaign, table: NDArray[np.float64], labels: Codes, found: str
+) -> None:
+    """Raises InvalidInputError where the rows left make fewer designs than a surrogate needs.
+
+    With images or process variables there are always enough. ``found``: what turned others away.
+    """
+    from loop.surrogate import MIN_ROWS  # with torch, which reading a table can do without
+
+    space = campaign.space
+    if space.image_shape is not None or any(low < high for low, high in space.process.values()):
+        return
+    free = [
+        len(v)
+        for v, column in zip(space.labels.values(), labels.T, strict=True)
+        if np.any(column == FREE)
+    ]
+    rows = np.concatenate([table.reshape(len(table), -1), labels], axis=1)
+    designs = len(np.unique(rows, axis=0)) * math.prod(free)
+    if designs < MIN_ROWS:
+        raise InvalidInputError(
+            f"{found}; what is left makes {designs} designs, and a surrogate learns from at least "
+            f"{MIN_ROWS}: loosen space.constraints, add rows, or have compositions drawn "
+            '([compositions] sample = "sobol")'
+        )

@@ -78,9 +78,8 @@ def monotone_path(
         where = float(t[np.flatnonzero(np.isnan(start))[0]])
         raise InvalidInputError(f"the point at t = {where:g} has no {name}")
     sign = 1.0 if start[-1] >= start[0] else -1.0
-    dent = float(np.max(np.maximum.accumulate(sign * start) - sign * start))
-    scale = float(np.abs(start).max())
-    if dent <= FLAT * scale:
+    dent, scale = _dent(start), float(np.abs(start).max())
+    if moves_one_way(start):
         return Monotone(x, start, start, np.zeros(len(t)))
     if abs(start[-1] - start[0]) <= FLAT * scale:
         most = start[np.abs(start - start[0]).argmax()]
@@ -106,6 +105,17 @@ def monotone_path(
         _check_between(search.x, t, search.v, values, between, BETWEEN * dent, name)
     moved = np.sqrt(((search.x - np.asarray(path)) ** 2).sum(axis=(1, 2)))
     return Monotone(search.x, search.v, start, moved)
+
+
+def moves_one_way(values: FloatArray) -> bool:
+    """Whether values (n,) never turn back on the way to the last; not where one is NaN."""
+    return _dent(values) <= FLAT * float(np.abs(values).max())
+
+
+def _dent(values: FloatArray) -> float:
+    """By how much they turn back at most."""
+    way = values if values[-1] >= values[0] else -values
+    return float(np.max(np.maximum.accumulate(way) - way))
 
 
 def _aims(start: FloatArray, t: FloatArray) -> FloatArray:

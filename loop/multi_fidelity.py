@@ -62,7 +62,8 @@ def with_level(x: Tensor, level: int | Tensor) -> Tensor:
 class LevelPosterior(Posterior):
     """The exact posterior of one property at one level, from values of all levels.
 
-    ``noise``: variance found of each level. Otherwise as ``Posterior``, for designs (m, d).
+    ``noise``: variance found of each level; ``scatter``: that of a new value at the level asked.
+    Otherwise as ``Posterior``, for designs (m, d).
     """
 
     def __init__(
@@ -75,12 +76,19 @@ class LevelPosterior(Posterior):
         at = _AtLevel(kernel, top, x.shape[1] - 1)
         shifted = y - offsets[level] + offsets[top]
         super().__init__(x, shifted, at, known + noise[level], float(offsets[top]))
+        given = [known[level == k] for k in range(top + 1)]
+        self._scatters = [
+            float(found) + (float(v.median()) if len(v) else 0.0)
+            for found, v in zip(noise, given, strict=True)
+        ]
+        self.scatter = self._scatters[top]
 
     def at(self, level: int) -> LevelPosterior:
         """The same posterior, asked at another level."""
         other = copy.copy(self)
         other.kernel = _AtLevel(self.kernel.kernel, level, self.kernel.d)
         other.constant = float(self.offsets[level])
+        other.scatter = self._scatters[level]
         return other
 
 

@@ -34,7 +34,7 @@ def stage_rng(seed: int, arm: str, index: int, stage: str) -> np.random.Generato
 class Batch:
     """What a round sends to the simulators, and the figures of how it was found.
 
-    ``predicted``: per candidate property -> {"mean", "std"}; empty without a surrogate.
+    ``predicted``: as of ``predicted_rows``; empty without a surrogate.
     """
 
     candidates: list[Candidate]
@@ -127,10 +127,13 @@ def select(
 def predicted_rows(
     prediction: Prediction, properties: Sequence[str], rows: Sequence[int]
 ) -> list[dict[str, dict[str, float]]]:
-    """Per chosen row: property -> {"mean", "std"}."""
+    """Per chosen row: property -> {"mean", "std"}, and "noise" where it is known."""
+    parts = {"mean": prediction.mean, "std": prediction.std}
+    if prediction.noise is not None:
+        parts["noise"] = prediction.noise
     return [
         {
-            name: {"mean": float(prediction.mean[i, j]), "std": float(prediction.std[i, j])}
+            name: {key: float(values[i, j]) for key, values in parts.items()}
             for j, name in enumerate(properties)
         }
         for i in rows

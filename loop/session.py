@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from loop.candidate import Candidate, Fidelity, Outcome
-from loop.errors import LedgerError
+from loop.errors import InvalidInputError, LedgerError
 from loop.laboratory import AWAITED, counted, known_designs
 from loop.learning import Learning
 from loop.measuring import Confirmation, fidelities_of_measured, is_marked, joined, to_measure
@@ -29,7 +29,9 @@ class Session(Learning):
         """Plan the seeds: library designs scored before the first round, shared by all arms.
 
         Where designs were measured beforehand, these are the seeds, all of them. A campaign that
-        had stopped and may go on is taken up again.
+        had stopped and may go on is taken up again. Where the library has fewer valid designs than
+        ``loop.seeds`` these are all, which ``remarks`` says; raises InvalidInputError where it has
+        none.
         """
         if self.stop_reason() is None:
             self.ledger.finish(self.campaign_id, None)
@@ -44,11 +46,29 @@ class Session(Learning):
         found: list[Candidate] = []
         for _ in range(20):
             pool = self.library.draw(2 * wanted, rng=rng)
-            kept, _ = valid_and_new(pool, gate, {c.id for c in found})
+            kept, away = valid_and_new(pool, gate, {c.id for c in found})
             found += kept
             if len(found) >= wanted:
                 break
+        if not found:
+            reasons = ", ".join(f"{kind} ({n})" for kind, n in away.items())
+            raise InvalidInputError(
+                f"none of the library's designs can be a seed: {reasons}; widen the space, or give "
+                "other data"
+            )
+        if len(found) < wanted:
+            self.progress(_fewer(len(found), wanted), len(found), len(found))
         self._plan_seeds(found[:wanted])
+
+    def remarks(self) -> list[str]:
+        """What is to be said of the campaign besides its results; empty when nothing is."""
+        if known_designs(self.simulators) or not self.ledger.is_planned(
+            self.campaign_id, SEED_ARM, 0
+        ):
+            return []
+        seeds = {c.id for c in self.ledger.planned(self.campaign_id, SEED_ARM, 0)}
+        wanted = self.campaign.loop.seeds
+        return [_fewer(len(seeds), wanted)] if len(seeds) < wanted else []
 
     def _plan_seeds(self, seeds: Sequence[Candidate]) -> None:
         """Put them on record, and after them those that are to be measured as well."""
@@ -336,3 +356,7 @@ class Session(Learning):
                     on_round(found)
             self.ledger.finish(self.campaign_id, reason)
             return reason
+
+
+def _fewer(found: int, wanted: int) -> str:
+    return f"the library has {found} valid designs for seeds, {wanted} were asked for (loop.seeds)"

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loop.candidate import Candidate, check_label, check_phase_names
+from loop.constraints import sum_conflict
 from loop.errors import InvalidCampaignError, InvalidInputError, unknown_name
 from loop.polytope import CompositionSet
 
@@ -27,6 +28,7 @@ class DesignSpace:
     take [0, 1], an element with (0, 0) is absent. ``process``: variable -> (low, high).
     ``labels``: categorical variable -> the values it may take. ``constraints``: on the composition
     of a space with one phase, in words (``Ni + Co >= 0.5``, see ``loop.constraints``).
+    ``phase_constraints``: phase -> such constraints, where there are several phases.
     """
 
     phases: tuple[str, ...]
@@ -36,6 +38,7 @@ class DesignSpace:
     process: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     constraints: tuple[str, ...] = ()
+    phase_constraints: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for kind, names in (("phase", self.phases), ("element", self.elements)):
@@ -76,24 +79,52 @@ class DesignSpace:
                 )
         self._check_labels()
         if self.elements:
-            lows, highs = self.bound_arrays()
-            for phase, least, most in zip(self.phases, lows.sum(1), highs.sum(1), strict=True):
-                if least > 1 + BOUND_TOLERANCE or most < 1 - BOUND_TOLERANCE:
-                    raise InvalidCampaignError(
-                        f"space.bounds.{phase}: lower bounds sum to {least:g} and upper bounds to "
-                        f"{most:g}; no composition with sum 1 fits, widen them"
-                    )
-        if self.constraints:
-            if len(self.phases) > 1 or not self.elements:
-                raise InvalidCampaignError(
-                    "space.constraints are for designs of one phase with a composition; this space "
-                    f"has {', '.join(self.phases)}{'' if self.elements else ' without elements'}: "
-                    "use space.bounds"
+            for phase, low, high in zip(self.phases, *self.bound_arrays(), strict=True):
+                told = sum_conflict(
+                    self.elements, low.tolist(), high.tolist(), tolerance=BOUND_TOLERANCE
                 )
+                if told is not None:
+                    raise InvalidCampaignError(f"space.bounds.{phase}: {told}")
+        self._check_constraints()
+
+    def _check_constraints(self) -> None:
+        """Raises InvalidCampaignError for constraints of no phase, and those that leave nothing."""
+        for phase in self.phase_constraints:
+            if phase not in self.phases:
+                raise InvalidCampaignError(
+                    "space.constraints: " + unknown_name("phase", phase, self.phases)
+                )
+        if not self.constrained:
+            return
+        if not self.elements:
+            raise InvalidCampaignError(
+                "space.constraints are for designs with compositions, and this space has no "
+                "elements; list them in space.elements, or leave the constraints out"
+            )
+        if self.constraints and len(self.phases) > 1:
+            raise InvalidCampaignError(
+                "space.constraints is a list, which is for designs of one phase; this space has "
+                f"{', '.join(self.phases)}: give a table [space.constraints] with a list for each "
+                f'phase that has any, such as {self.phases[0]} = ["{self.elements[0]} >= 0.1"]'
+            )
+        for phase in self.phases:
             try:
-                self.allowed()
+                self.allowed(phase)
             except InvalidInputError as error:
-                raise InvalidCampaignError(f"space.constraints: {error}") from None
+                raise InvalidCampaignError(f"{self.constraints_key(phase)}: {error}") from None
+
+    @property
+    def constrained(self) -> bool:
+        """Whether any phase has constraints besides its bounds."""
+        return bool(self.constraints) or any(self.phase_constraints.values())
+
+    def constraints_of(self, phase: str) -> tuple[str, ...]:
+        """The constraints of a phase besides its bounds, in words."""
+        return (*self.constraints, *self.phase_constraints.get(phase, ()))
+
+    def constraints_key(self, phase: str) -> str:
+        """Where the constraints of a phase stand in a campaign file."""
+        return "space.constraints" if len(self.phases) == 1 else f"space.constraints.{phase}"
 
     def allowed(self, phase: str | None = None) -> CompositionSet:
         """Compositions that bounds and constraints allow a phase (the first where none is named).
@@ -106,7 +137,7 @@ class DesignSpace:
             raise InvalidInputError(unknown_name("phase", phase, self.phases))
         limits = self.bounds.get(phase, {})
         bounds = tuple((e, *map(float, limits[e])) for e in self.elements if e in limits)
-        return _allowed(self.elements, bounds, self.constraints)
+        return _allowed(self.elements, bounds, self.constraints_of(phase))
 
     def _check_labels(self) -> None:
         """Raises InvalidCampaignError for labels without values, with one twice, or misnamed."""
@@ -167,8 +198,10 @@ class DesignSpace:
                         f"{self.phases[i]} has {self.elements[j]} = {x[i, j]:.4f}, outside "
                         f"[{low[i, j]:g}, {high[i, j]:g}]"
                     )
-                if self.constraints:
-                    found += [f"space.constraints: {v}" for v in self.allowed().violations(x[0])]
+                for phase, row in zip(self.phases, x, strict=True):
+                    if self.constraints_of(phase):
+                        where = self.constraints_key(phase)
+                        found += [f"{where}: {v}" for v in self.allowed(phase).violations(row)]
         for name, (least, most) in self.process.items():
             value = candidate.process.get(name)
             if value is None or not least <= value <= most:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,25 @@ MIN_NOISE = 1e-6  # variance, of a standardised output
 
 @dataclass(frozen=True)
 class Prediction:
-    """Means and standard deviations, each (n, k), in the properties' units."""
+    """Means and standard deviations, each (n, k), in the properties' units.
+
+    ``noise``: (n, k) standard deviations of a value that is found about the property itself, as
+    the records scatter; None where nothing is said of it.
+    """
 
     mean: FloatArray
     std: FloatArray
+    noise: FloatArray | None = None
+
+    def of_new_values(self) -> Prediction:
+        """Of values that are still to be found, a measurement's scatter in their deviations.
+
+        The variances add up (Rasmussen & Williams 2006, below eq. 2.26); without ``noise`` this
+        is the prediction itself.
+        """
+        if self.noise is None:
+            return self
+        return Prediction(self.mean, np.hypot(self.std, self.noise))
 
 
 @dataclass
@@ -126,16 +142,39 @@ class Surrogate:
         return outputs.inverse(torch.stack(columns, 1).numpy())
 
     def predict(self, x: FloatArray) -> Prediction:
-        """Posterior of the noise-free properties at features (n, d).
+        """Posterior of the noise-free properties at features (n, d), and the noise of values.
 
-        Of properties on a logarithmic scale: the median, and the deviation to first order.
+        Acquisition asks for the properties; what a measurement will show is ``of_new_values`` and
+        ``interval`` of this. Of properties on a logarithmic scale: the median, and the deviations
+        to first order.
         """
         outputs = self._outputs()
         z = torch.from_numpy((x - self.center) / self.scale)
         parts = [[m.predict(part) for part in z.split(4096)] for m in self.models]
         mean = np.stack([torch.cat([a for a, _ in rows]).numpy() for rows in parts], 1)
         std = np.stack([torch.cat([b for _, b in rows]).numpy() for rows in parts], 1)
-        return Prediction(outputs.inverse(mean), std * outputs.slope(mean))
+        slope = outputs.slope(mean)
+        noise = np.sqrt([m.scatter for m in self.models]) * slope
+        return Prediction(outputs.inverse(mean), std * slope, noise)
+
+    def interval(
+        self, prediction: Prediction, probability: float = 0.9
+    ) -> tuple[FloatArray, FloatArray]:
+        """Ends (n, k) of the central intervals in which new values lie, in the properties' units.
+
+        ``prediction``: of ``predict``. Exact where the process is Gaussian: of a property on a
+        logarithmic scale the ends are unevenly about the median, and positive. Raises
+        InvalidInputError for a probability that is not between 0 and 1.
+        """
+        if not 0.0 < probability < 1.0:
+            raise InvalidInputError(
+                f"probability of an interval is {probability}; expected a number between 0 and 1"
+            )
+        outputs = self._outputs()
+        z = outputs.forward(prediction.mean)
+        std = prediction.of_new_values().std / outputs.slope(z)
+        reach = NormalDist().inv_cdf(0.5 + 0.5 * probability) * std
+        return outputs.inverse(z - reach), outputs.inverse(z + reach)
 
     def _outputs(self) -> PropertyScale:
         if self.outputs is None:
@@ -146,7 +185,8 @@ class Surrogate:
 class Posterior:
     """The exact posterior for one output, with a kernel and noise found by ``fit_kernel``.
 
-    ``noise``: variance, of all rows or of each (n,).
+    ``noise``: variance, of all rows or of each (n,). ``scatter``: that of a new value, the median
+    of these: a few values that are hardly known say little of the others.
     Only what is asked for is computed: the library's posterior would also build the covariance
     between all test points, which for thousands of designs takes minutes.
     Rasmussen & Williams 2006, Algorithm 2.1.
@@ -154,6 +194,7 @@ class Posterior:
 
     def __init__(self, x: Tensor, y: Tensor, kernel: Any, noise: Tensor | float, constant: float):
         self.x, self.kernel, self.constant = x, kernel, constant
+        self.scatter = float(torch.as_tensor(noise).median())
         with torch.no_grad():
             gram = self._kernel(x, x)
             gram.diagonal().add_(noise)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Iterator
@@ -13,10 +14,13 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from flows.assembly import open_session
-from flows.paths import Generated, design_of, monotone_designs
+from flows.monotone_designs import monotone_designs
+from flows.paths import Generated, design_of
+from flows.tie_line_designs import images_of
 from interface.cli import app
 from loop.candidate import Candidate
 from loop.errors import InvalidInputError
+from loop.monotone import moves_one_way
 from loop.paths import positions, straight_path
 from loop.polytope import CompositionSet
 from loop.round import evaluate
@@ -125,6 +129,41 @@ def test_microstructures_are_drawn_for_every_point(session: Session) -> None:
     assert all(0 < p["outcome"]["values"]["gamma_prime_fraction"] < 1 for p in points)
 
 
+def test_images_of_a_fraction_are_the_generators(session: Session) -> None:
+    """To half a pixel, and as like what it makes as its own images of that fraction are."""
+    images = images_of(session)
+    assert images.source == "the trained joint-flow, cut at each fraction"
+    design = design_of(session.campaign.space, X, {})
+    wanted = np.array([0.0, 0.3, 0.5, 0.7, 1.0])
+    made = [images.image(design, fraction) for fraction in wanted]
+    size = made[0].size
+    exact = np.clip(np.round(wanted * size), 1, size - 1) / size
+    assert [image.mean() for image in made] == pytest.approx(exact, abs=1e-12)
+    again = images_of(session).image(design, 0.5)
+    assert np.array_equal(again, made[2])
+    assert not np.array_equal(images_of(session, seed=1).image(design, 0.5), again)
+    steps = np.mean(again != np.roll(again, 1, axis=1))
+    assert 0.02 < steps < 0.4  # blobs, no noise: that of a random image is a half
+
+
+def test_a_mended_composition_takes_its_image_along(session: Session) -> None:
+    """The same compositions, the same image; others, another, and the more the farther."""
+    generated = Generated(session)
+    first, last = (design_of(session.campaign.space, x, {}, generated) for x in (X, Y))
+    middle = generated.between(first, last, 3, [FREE, FREE])[1]
+    x = middle.phase_compositions
+    assert x is not None
+    assert generated.carried(middle, middle).id == middle.id
+    changed = []
+    for share in (0.5, 1.0):
+        moved = dataclasses.replace(middle, phase_compositions=x + share * (Y - x))
+        found = generated.carried(middle, moved)
+        assert np.array_equal(found.phase_compositions, moved.phase_compositions)  # type: ignore[arg-type]
+        assert found.microstructure is not None
+        changed.append(float(np.mean(found.microstructure != middle.microstructure)))
+    assert changed[0] <= changed[1] < 0.5
+
+
 def test_ends_of_candidates_keep_their_own_micrographs(session: Session) -> None:
     frame = session.ledger.evaluations(session.campaign_id, columns=("id", "status"))
     ids = frame.loc[frame["status"] == "ok", "id"].drop_duplicates()[:2].tolist()
@@ -223,6 +262,33 @@ def test_the_value_and_its_place_are_named_where_there_is_no_such_path() -> None
         monotone_designs(
             start, "thermal_conductivity_W_per_mK", simulators, [CompositionSet.of(ALLOY)]
         )
+
+
+@pytest.mark.parametrize(
+    ("way", "name"),
+    [
+        (("--microstructures",), "material_cost_USD_per_kg"),
+        (("--path", "generator"), "thermal_conductivity_W_per_mK"),
+    ],
+)
+def test_a_mended_design_has_the_image_drawn_for_it(
+    session: Session, way: tuple[str, ...], name: str
+) -> None:
+    """Scored again with it, the property still moves one way."""
+    words = (A, B, "--campaign", NAME, *way, "--steps", "6")
+    before = json.loads(call(*words, "--score", "--json").stdout)["points"]
+    done = call(*words, "--monotone", name, "--json")
+    assert done.exit_code == 0, done.output
+    points = json.loads(done.stdout)["points"]
+    assert moves_one_way(np.array([p["outcome"]["values"][name] for p in points]))
+    assert any(point["moved"] > 0 for point in points)
+    assert not moves_one_way(np.array([p["outcome"]["values"][name] for p in before]))
+    if "generator" in way:
+        return
+    generated = Generated(session)
+    for point in points:
+        x = np.array([list(row.values()) for row in point["compositions"].values()])
+        assert design_of(session.campaign.space, x, {}, generated).id == point["id"]
 
 
 @pytest.mark.usefixtures("folder")

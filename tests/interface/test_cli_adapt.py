@@ -122,6 +122,36 @@ def test_a_graded_design_keeps_its_branch() -> None:
     assert len(list(KEPT.glob("*.safetensors"))) == 1
 
 
+@pytest.mark.usefixtures("run")
+def test_a_map_is_followed() -> None:
+    """As an image or an array the same; with more asked besides, others."""
+    grey = np.zeros((4, 4), dtype=np.uint8)
+    grey[:2] = 204  # 0.8 above, 0.2 below
+    grey[2:] = 51
+    Image.fromarray(grey).save("map.png")
+    np.save("map.npy", grey[None] / 255)
+    words = ("graded", NAME, "-n", "2", "--steps", "20", "--window", "8", "--json")
+    answers = []
+    for more in (("map.png",), ("map.npy",), ("map.png", "--set", "density_g_per_cm3=7.4")):
+        found = call(*words, "--map", *more)
+        assert found.exit_code == 0, found.output
+        answers.append(json.loads(found.stdout))
+    ids = [[d["id"] for d in answer["designs"]] for answer in answers]
+    assert ids[0] == ids[1] != ids[2]
+    assert answers[2]["designs"][0]["requested_density_g_per_cm3"] == 7.4
+    assert "guidance" not in answers[0]
+    assert answers[2]["guidance"] == 2.0
+    assert [row["requested"] for row in answers[0]["statistics"]] == [pytest.approx(0.5)]
+    found = call(*words, "--map", "map.png", "--output", "graded.json")
+    assert found.exit_code == 0, found.output
+    images = [
+        np.array(d["microstructure"])
+        for d in json.loads(Path("graded.json").read_text())["designs"]
+    ]
+    above, below = (np.mean([i[rows].mean() for i in images]) for rows in (slice(8), slice(8, 16)))
+    assert above > below + 0.3
+
+
 GRADED = ("graded", NAME, "--from", "0.3", "--to", "0.7", "--steps", "1")
 
 
@@ -141,6 +171,16 @@ GRADED = ("graded", NAME, "--from", "0.3", "--to", "0.7", "--steps", "1")
         ((*GRADED, "--size", "8x32"), "images of 32 x 8 px; this flow makes 16 x 16 and larger"),
         ((*GRADED, "--phase", "gamma_prim"), "did you mean 'gamma_prime'"),
         ((*GRADED, "--pictures", "a.jpg"), "expected a name that ends in .png"),
+        (("graded", NAME), "say what to follow: --from X --to X, or --map FILE"),
+        ((*GRADED, "--map", "few/new0.png"), "say what to follow"),
+        (("graded", NAME, "--from", "0.3"), "give --from and --to"),
+        (("graded", NAME, "--map", "nowhere.npy"), "not readable as an array of fractions"),
+        (("graded", NAME, "--map", "few/new0.png", "--map", "few/new0.png"), "expected (1, h, w)"),
+        ((*GRADED, "--guidance", "2"), "add --set PROPERTY=VALUE"),
+        (
+            (*GRADED, "--size", "16x32", "--set", "density_g_per_cm3=7.4"),
+            "properties are known of 16 x 16 px alone",
+        ),
     ],
 )
 def test_what_cannot_be_is_said_in_a_line(run: Path, words: tuple[str, ...], message: str) -> None:

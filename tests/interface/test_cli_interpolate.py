@@ -102,6 +102,26 @@ def test_a_feasible_path_keeps_the_constraints() -> None:
     assert "6 of 11 points are outside: Al <= 0.4" in text
 
 
+def test_the_geodesic_is_kept_within_when_asked() -> None:
+    """Too much of one element goes to the others in equal parts; other points stay."""
+    words = ("Ni80Al10Cr10 at%", "Ni10Al80Cr10 at%", "--path", "aitchison", "--steps", "9")
+    limit = ("--constraint", "Cr <= 12 %")
+
+    def path(*more: str) -> tuple[np.ndarray, list[bool]]:
+        points = json.loads(call(*words, *limit, *more, "--json").stdout)["points"]
+        x = [list(point["compositions"]["alloy"].values()) for point in points]
+        return np.array(x), [point["feasible"] for point in points]
+
+    free, met = path()
+    assert met == [True, True, False, False, False, False, False, True, True]
+    kept, met = path("--within")
+    assert all(met)
+    over = np.maximum(free[:, 2] - 0.12, 0.0)
+    expected = free + over[:, None] * np.array([0.5, 0.5, -1.0])
+    np.testing.assert_allclose(kept, expected, rtol=0, atol=1e-12)
+    assert np.array_equal(kept[[0, -1]], free[[0, -1]])
+
+
 def test_files_hold_every_digit(tmp_path: Path) -> None:
     ends = ("Ti-6Al-4V wt%", "Ti")
     for ending, read in (("parquet", pd.read_parquet), ("csv", pd.read_csv)):
@@ -130,6 +150,22 @@ def test_scores_are_the_simulators_own(campaign: Path) -> None:
         assert point["outcome"]["values"] == pytest.approx(dict(outcome.values), rel=1e-9)
         assert point["feasible"]
     assert "outcome" not in json.loads(call(*words).stdout)["points"][0]
+    shown = call("Ni80Al20", "Ni70Al30", "--campaign", str(campaign)).stdout.splitlines()[1]
+    assert shown.split() == ["t", "Ni", "Al", "feasible", "id"]  # no point has chromium
+
+
+@pytest.mark.parametrize("limit", ["constraints = ['Cr <= 0.1']", "bounds.alloy.Cr = [0.0, 0.1]"])
+def test_points_outside_are_named_whether_bounds_or_constraints_say_so(
+    campaign: Path, limit: str
+) -> None:
+    file = campaign / "campaign.toml"
+    text = CAMPAIGN.replace("[space.bounds.alloy]\nNi = [0.5, 1.0]", limit)
+    assert limit in text
+    file.write_text(text)
+    words = ("Ni80Al20", "Ni60Cr40", "--campaign", str(campaign), "--steps", "5")
+    document = json.loads(call(*words, "--json").stdout)
+    assert [p["feasible"] for p in document["points"]] == [True, True, False, False, False]
+    assert "3 of 5 points are outside: Cr <= 0.1 (it is 0.2)" in call(*words).stdout
 
 
 def test_every_phase_moves_between_two_candidates(ledger: Path) -> None:
@@ -175,6 +211,13 @@ def test_process_variables_move_along() -> None:
         (("Ti-6Al-4V", "Ti"), "does not say percent of what"),
         (("Ni", "Al", "--path", "aitchison"), "Ni is absent from one end only"),
         (("Ni", "Al", "--zeros", "0.001"), "--zeros is for --path aitchison"),
+        (("Ni", "Al", "--within"), "mixtures within the bounds are --path feasible"),
+        (("NiAl", "NiAl3", "--path", "aitchison", "--within"), "nothing to keep to"),
+        (
+            ("NiAl", "NiAl3", "--path", "aitchison", "--within", "--constraint", "Al <= 0.6"),
+            "last composition is not allowed: Al <= 0.6",
+        ),
+        (("Ni", "Al", "--predict"), "--predict needs a surrogate"),
         (("Ni", "Al", "--score"), "--score needs simulators"),
         (
             ("Ni", "Al", "--path", "feasible", "--constraint", "Al <= 0.4"),

@@ -117,6 +117,7 @@ def test_ask_shows_and_writes_the_open_work() -> None:
         {
             "property": "hardness_GPa", "unit": "GPa", "low": 0.0, "high": 20.0,
             "value": None, "uncertainty": None,
+            "expected": None, "expected_std": None, "expected_noise": None,
         }
     ]  # fmt: skip
     done = spinodal("ask", "alloys", "--output", "work.csv")

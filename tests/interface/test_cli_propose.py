@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +87,21 @@ def test_a_request_like_nothing_before_is_warned_of() -> None:
     found = call("propose", NAME, "-n", "1", "--set", "density_g_per_cm3=19")
     assert found.exit_code == 0, found.output
     assert "warning: nothing like density_g_per_cm3 = 19 was in the training" in found.stderr
+
+
+@pytest.mark.usefixtures("run_here")
+def test_the_ledger_stays_as_it_is_after_a_run_of_another_length() -> None:
+    """``resume`` goes on with the length that was asked for last, not with the file's."""
+
+    def dump() -> str:
+        with contextlib.closing(sqlite3.connect(LEDGER)) as connection:
+            return "\n".join(connection.iterdump())
+
+    longer = call("run", NAME, "--plain", "--rounds", "3")
+    assert longer.exit_code == 0, longer.output
+    before = dump()
+    assert designs("-n", "1")
+    assert dump() == before
 
 
 @pytest.mark.usefixtures("run_here")

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from flows.assembly import open_session
 from flows.walk import walk
+from generators.editor import DEPTH
 from interface.cli import app
 from loop.errors import LedgerError
 from loop.ledger import Ledger
@@ -50,6 +51,16 @@ def test_a_walk_is_scored_and_drawn(ends: list[str]) -> None:
     assert set(np.unique(strip)) == {0, 128, 255}
     with Ledger.open(LEDGER, create=False) as ledger:
         assert len(ledger.evaluations(ledger.campaign_id(), columns=("id",))) == before
+
+
+def test_a_walk_goes_as_deep_as_the_editor_does(ends: list[str]) -> None:
+    """One default for the command, the flow and the benchmark behind README's picture."""
+    words = ("walk", NAME, *ends, "--steps", "4", "--json")
+    by_default, said, other = (
+        [d["id"] for d in json.loads(call(*words, *more).stdout)["designs"]]
+        for more in ((), ("--depth", str(DEPTH)), ("--depth", "0.8"))
+    )
+    assert by_default == said != other
 
 
 def test_a_property_may_be_followed(ends: list[str]) -> None:

@@ -123,6 +123,7 @@ def test_the_page_shows_rounds_targets_and_candidates(page: Page, server: str) -
     for text in ("Density", "8 to 8.2", "11.2 ± 0.15", "W m⁻¹ K⁻¹", "198 ± 1.5", "GPa"):
         expect(page.locator(".sp-two")).to_contain_text(text)
     expect(page.locator(".sp-card")).to_have_count(24)
+    expect(page.locator(".sp-card").first).to_contain_text(", simulated")
     wide = page.evaluate("document.documentElement.scrollWidth")
     assert wide <= 1280
     drawn = page.locator(".nicegui-echart canvas").evaluate_all(
@@ -256,7 +257,7 @@ def test_what_is_not_there_is_said(page: Page, server: str) -> None:
 
 def test_the_api_description_works_without_a_network(page: Page, server: str) -> None:
     page.goto(f"{server}/docs")
-    expect(page.locator(".opblock")).to_have_count(9)
+    expect(page.locator(".opblock")).to_have_count(10)
     page.locator(".opblock", has_text="/api/health").click()
     page.get_by_role("button", name="Execute").click()
     expect(page.locator(".responses-table.live-responses-table")).to_contain_text('"status": "ok"')

@@ -27,7 +27,11 @@ def ledger_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Ledger.open(path) as ledger:
         number = start_campaign(ledger)
         designs = propose("loop", 1, 3, np.random.default_rng(0))
-        ledger.plan_batch(number, "loop", 1, designs)
+        expected = {
+            "hardness_GPa": {"mean": 7.3512, "std": 0.03, "noise": 0.04},
+            "density_g_per_cm3": {"mean": 8.125, "std": 0.25, "noise": 0.1},
+        }
+        ledger.plan_batch(number, "loop", 1, designs, predicted=[expected] * 3)
         ledger.ask(number, {d.id: WANTED for d in designs})
         ledger.wait(number, "waiting for 3 measurements of 3 designs")
     return path
@@ -46,6 +50,16 @@ def test_the_list_goes_out_and_results_come_in(
     expect(panel).to_contain_text("asked for: 3 measurements of 3 designs")
     expect(panel.locator("table tr")).to_have_count(4)
     expect(panel.locator("table")).to_contain_text("Hardness")
+    expect(panel.get_by_role("cell", name="7.351 ± 0.050")).to_have_count(3)
+    expect(panel).to_contain_text("± is one standard deviation of what would be measured")
+    # Of designs that wait the gallery shows what is predicted, and says so.
+    page.get_by_label("filter").fill('status = "pending"')
+    cards = page.locator(".sp-card")
+    expect(cards).to_have_count(3)
+    expect(cards.first).to_contain_text("8.12 ± 0.25")
+    expect(cards.first).to_contain_text("round 1, loop, predicted")
+    expect(cards.first).to_contain_text("predicted ± is of the property itself")
+    page.get_by_label("filter").fill("")
 
     link = panel.get_by_role("link", name="Work list (CSV)").get_attribute("href")
     assert link is not None

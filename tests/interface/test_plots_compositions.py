@@ -11,9 +11,11 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from interface.composition_axes import SimplexAxes, composition_bars, tetrahedron, triangle, window
-from interface.interpolated import Interpolation, Mended
+from interface.interpolated import Interpolation, Mended, Predicted
 from interface.interpolation import between_formulas
+from interface.pictures import MISSED
 from interface.plots_compositions import path_figure
+from interface.plots_profiles import profile, profiles
 from loop.candidate import Candidate, Outcome
 from loop.composition import FloatArray
 from loop.errors import InvalidInputError
@@ -79,6 +81,38 @@ def test_a_mended_path_and_points_outside(tmp_path: Path) -> None:
     values = np.linspace(8, 7, 7)
     mended = Mended("density_g_per_cm3", path.compositions + 0.0, values, np.zeros(7))
     drawn(path_figure(dataclasses.replace(with_outcomes(path), mended=mended), tmp_path / "m.png"))
+
+
+def test_what_is_predicted_is_drawn_beside_what_is_measured() -> None:
+    import dataclasses
+
+    path = between_formulas("Ni80Al20", "Ni60Al40", 5)
+    t = path.t
+    expected = tuple(
+        Outcome("ok", {"hardness_HV": 300 + 100 * s}, {"hardness_HV": (250 + 90 * s, 400 + 80 * s)})
+        for s in t.tolist()
+    )
+    found = tuple(
+        Outcome("ok", {"hardness_HV": 310.0}, uncertainty={"hardness_HV": 12.0})
+        if i == 0
+        else Outcome("pending", reason="not measured yet")
+        for i in range(5)
+    )
+    path = dataclasses.replace(path, predicted=Predicted(expected, 40, 0.9))
+    assert profiles(path) == ["hardness_HV"]
+    measured = dataclasses.replace(path, outcomes=found, fidelity={"hardness_HV": "measured"})
+    for shown in (path, measured):
+        ax = Figure().subplots()
+        profile(ax, shown, "hardness_HV")
+        lines = {str(line.get_label()): line for line in ax.get_lines()}
+        drawn_at = np.asarray(lines["predicted, 90 %"].get_xydata(), dtype=np.float64)
+        np.testing.assert_allclose(drawn_at, np.stack([t, 300 + 100 * t], 1))
+        assert ("measured" in lines) == (shown is measured)
+        ends = np.asarray(ax.collections[0].get_paths()[0].vertices, dtype=np.float64)
+        for row in np.stack([t, 250 + 90 * t], 1):
+            assert np.abs(ends - row).max(axis=1).min() < 1e-9
+        assert ax.get_ylim()[0] < 250
+        assert not any(line.get_color() == MISSED for line in ax.get_lines())  # no gap is marked
 
 
 def test_a_path_that_hardly_moves(tmp_path: Path) -> None:

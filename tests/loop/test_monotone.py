@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from loop.composition import FloatArray
 from loop.errors import InvalidInputError
-from loop.monotone import monotone_path
+from loop.monotone import monotone_path, moves_one_way
 from loop.paths import feasible_path, geodesic_path, positions, straight_path
 from loop.polytope import CompositionSet
 from loop.sampling import sample
@@ -217,3 +217,12 @@ def test_many_elements_along_a_geodesic() -> None:
     found = monotone_path(path, t, spread, [space])
     assert rising(spread(found.path, t))
     assert space.is_feasible(found.path[:, 0]).all()
+
+
+def test_which_values_move_one_way() -> None:
+    assert moves_one_way(np.array([1.0, 1.0, 2.0]))
+    assert moves_one_way(np.array([3.0, 2.0, -1.0]))
+    assert moves_one_way(np.array([1.0, 2.0, 2.0 - 1e-12, 3.0]))  # by rounding alone
+    assert not moves_one_way(np.array([1.0, 3.0, 2.0]))
+    assert not moves_one_way(np.array([2.0, 1.0, 2.0]))
+    assert not moves_one_way(np.array([1.0, np.nan, 2.0]))

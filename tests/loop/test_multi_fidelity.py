@@ -126,6 +126,16 @@ def test_the_highest_level_is_asked_unless_another_is() -> None:
     assert torch.allclose(cross @ found.weights + found.constant, found.mean(test), atol=1e-12)
 
 
+def test_a_new_value_has_the_noise_of_its_level() -> None:
+    """What was found of the level, and the middle one of the uncertainties known at it."""
+    _, levels, _, known, _ = data()
+    found = posterior()
+    for level in range(3):
+        middle = np.sort(known[levels == level])[(np.sum(levels == level) - 1) // 2]
+        assert found.at(level).scatter == pytest.approx(NOISE[level] + middle)
+    assert found.scatter == found.at(2).scatter
+
+
 def test_levels_that_are_one_property_are_pooled() -> None:
     """ρ = 1, no discrepancy, one offset, one noise: a plain Gaussian process of all values."""
     x, levels, y, known, test = data()

@@ -165,6 +165,8 @@ def test_predictions_are_kept_by_name() -> None:
     assert predicted_rows(p, ("a", "b"), [1]) == [
         {"a": {"mean": 3.0, "std": 0.3}, "b": {"mean": 4.0, "std": 0.4}}
     ]
+    noisy = Prediction(p.mean, p.std, np.full((2, 2), 0.5))
+    assert predicted_rows(noisy, ("a", "b"), [0])[0]["b"] == {"mean": 2.0, "std": 0.2, "noise": 0.5}
 
 
 def test_predicted_records_say_that_they_are(designs: list[Candidate]) -> None:

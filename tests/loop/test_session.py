@@ -23,7 +23,7 @@ from loop.campaign import (
     SimulatorsSection,
 )
 from loop.candidate import Candidate, Outcome, Record
-from loop.errors import InvalidCampaignError, LedgerError
+from loop.errors import InvalidCampaignError, InvalidInputError, LedgerError
 from loop.ledger import Ledger
 from loop.library import Library
 from loop.protocols import Generator, Simulator
@@ -150,6 +150,27 @@ def test_seeds_are_valid_library_designs(finished: Session) -> None:
     assert len({c.id for c in seeds}) == 20
     assert {c.origin.source for c in seeds} == {"library"}
     assert all(SPACE.violations(c) == [] for c in seeds)
+
+
+def test_fewer_seeds_than_were_asked_for_are_said(tmp_path: Path, finished: Session) -> None:
+    assert finished.remarks() == []
+    found = session(tmp_path, library=libraries.library(SPACE, rows=12))
+    assert found.remarks() == []  # not planned yet
+    found.prepare()
+    seeds = found.ledger.planned(found.campaign_id, SEED_ARM, 0)
+    assert 0 < len(seeds) <= 12
+    assert found.remarks() == [
+        f"the library has {len(seeds)} valid designs for seeds, 20 were asked for (loop.seeds)"
+    ]
+
+
+def test_a_library_without_a_valid_design_plans_nothing(tmp_path: Path) -> None:
+    """Such a library cannot be read, but a program may make one."""
+    outside = np.tile([0.1, 0.1, 0.1, 0.7], (12, 1, 1))
+    found = session(tmp_path, library=replace(LIBRARY, table=outside))
+    with pytest.raises(InvalidInputError, match=r"none .* can be a seed: a has Ni \(40\); widen"):
+        found.prepare()
+    assert not found.ledger.is_planned(found.campaign_id, SEED_ARM, 0)
 
 
 @pytest.mark.parametrize("arm", ["loop", "random"])
