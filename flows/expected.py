@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from flows.fitted import fitted_surrogate
 from flows.predict import LEVEL, check_kind
 from loop.candidate import Candidate, Fidelity, Outcome
-from loop.errors import LedgerError
 from loop.measuring import best_known
-from loop.round import stage_rng
 from loop.session import Session
-from loop.summary import LOOP_ARM
 
 __all__ = ["LEVEL", "Expected"]
 
@@ -34,20 +32,12 @@ class Expected:
 
     def __init__(self, session: Session) -> None:
         self.campaign, self.space = session.campaign.name, session.campaign.space
-        records = session.records(LOOP_ARM, session.next_round())
-        ok = [record for record in records if record.outcome.status == "ok"]
-        if not ok:
-            raise LedgerError(
-                f"campaign {self.campaign!r} has no scored designs yet, so its surrogate knows "
-                "nothing; run it first"
-            )
+        self._surrogate, ok = fitted_surrogate(session)
         self.records = len(best_known(ok))
         self.version = f"{self.campaign}-{self.records}"
         units = {name: unit for s in session.simulators for name, unit in s.outputs.items()}
         self.outputs: Mapping[str, str] = {name: units[name] for name in session.properties}
         self._features = session.features
-        rng = stage_rng(session.campaign.seed, "propose", 0, "surrogate")
-        self._surrogate = session.surrogate(ok, rng)
 
     def evaluate(self, candidates: Sequence[Candidate]) -> list[Outcome]:
         """One outcome per candidate, in order, with every property.

@@ -14,15 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.expectation import LEVEL, Expectation, NewValues
+from flows.fitted import fitted_surrogate
 from loop.candidate import Candidate, Record, stack_compositions
-from loop.errors import InvalidInputError, LedgerError
+from loop.errors import InvalidInputError
 from loop.known_alloys import KnownAlloys
 from loop.measuring import best_known
 from loop.polytope import CompositionSet
-from loop.round import evaluate, stage_rng
+from loop.round import evaluate
 from loop.session import Session
 from loop.space import BOUND_TOLERANCE, DesignSpace
-from loop.summary import LOOP_ARM
 
 FloatArray = NDArray[np.float64]
 __all__ = ["LEVEL", "MOST_DESIGNS", "broken", "check_kind", "predict"]
@@ -44,16 +44,7 @@ def predict(session: Session, designs: Sequence[Candidate], *, score: bool = Fal
     name, space, targets = session.campaign.name, session.campaign.space, session.campaign.targets
     for design in designs:
         check_kind(design, space, name)
-    records = session.records(LOOP_ARM, session.next_round())
-    ok = [r for r in records if r.outcome.status == "ok"]
-    if not ok:
-        raise LedgerError(
-            f"campaign {name!r} has no scored designs yet, so its surrogate knows nothing; run it "
-            "first"
-        )
-    # As propose fits it for its guide, so that both speak of one surrogate.
-    rng = stage_rng(session.campaign.seed, "propose", 0, "surrogate")
-    surrogate = session.surrogate(ok, rng)
+    surrogate, ok = fitted_surrogate(session)
     prediction = surrogate.predict(session.features.transform(designs))
     low, high = surrogate.interval(prediction, LEVEL)
     chances, chance = NewValues.of(surrogate, prediction).chances(targets)

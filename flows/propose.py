@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.conditions import Condition, with_conditions
+from flows.fitted import fitted_surrogate
 from flows.proposal import TOGETHER, Proposal, Wish, draw_wishes
 from generators.asked import Asked
 from generators.distil import distil
@@ -127,10 +128,7 @@ def guided(session: Session, generator: Answering, guide: Guide) -> JointFlow:
                 f"({', '.join(s.name for s in session.simulators)}); choose another guide"
             )
     if guide == "surrogate":
-        known = session.records(LOOP_ARM, session.next_round())
-        rng = stage_rng(session.campaign.seed, "propose", 0, "surrogate")
-        fitted = session.surrogate([r for r in known if r.outcome.status == "ok"], rng)
-        new.models = (SurrogateModel(fitted, session.features),)
+        new.models = (SurrogateModel(fitted_surrogate(session)[0], session.features),)
     return new
 
 

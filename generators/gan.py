@@ -24,6 +24,7 @@ from generators.coding import JointCode
 from generators.joint import stack_images
 from generators.networks.gan import FACTOR, Critic, DesignGenerator, Layout
 from generators.settings import with_settings
+from generators.showing import pictures_unasked
 from generators.together import fit_together, is_shared
 from generators.training.adversarial import (
     STAGE,
@@ -37,7 +38,6 @@ from generators.training.checkpoint import torch_generator
 from generators.training.losses import LAGS, two_point
 from generators.training.pictures import Pictures
 from generators.training.rows import drawing_weights, rows_to_encode, scored_rows
-from generators.training.shown import pictures_of
 from loop.candidate import Candidate, Record
 from loop.errors import InvalidCampaignError, unknown_name
 from loop.library import Library
@@ -48,7 +48,6 @@ from loop.targets import Targets
 
 FloatArray = NDArray[np.float64]
 HELD_OUT = 128  # designs that the figures of a fit are measured on
-SHOWN = 16  # designs a picture
 CHUNK_PIXELS = 256 * 64 * 64  # made at a time
 
 PRESETS: Mapping[str, JointGANSettings] = {
@@ -176,15 +175,7 @@ class JointGAN(Asked):
 
     def pictures(self) -> Pictures | None:
         """Of the images that are made while it is trained, where they are wanted."""
-        if self.space.image_shape is None:
-            return None
-        free = np.full((SHOWN, len(self.properties)), np.nan)
-
-        def draw() -> NDArray[Any]:
-            found = self.generate(free, guidance=0.0, rng=np.random.default_rng(0))
-            return stack_images(found).numpy()
-
-        return pictures_of(draw, self.settings.training, self.keep)
+        return pictures_unasked(self, self.settings.training)
 
     def make_networks(self, code: JointCode) -> tuple[DesignGenerator, Critic]:
         """The untrained pair for designs of this coding."""

@@ -21,16 +21,15 @@ from torch import Tensor
 
 from generators.asked import CALIBRATED, Asked
 from generators.coding import JointCode
-from generators.joint import stack_images
 from generators.networks.autoencoder import Autoencoder
 from generators.networks.vector_vae import PrincipalComponents, VectorVAE
 from generators.settings import with_settings
+from generators.showing import pictures_unasked
 from generators.together import fit_together, is_shared
 from generators.training.checkpoint import torch_generator
 from generators.training.flow_matching import Rows
 from generators.training.pictures import Pictures
 from generators.training.rows import drawing_weights, rows_to_encode, scored_rows
-from generators.training.shown import pictures_of
 from generators.training.variational import (
     STAGE,
     JointVAESettings,
@@ -49,7 +48,6 @@ from loop.space import DesignSpace
 from loop.targets import Targets
 
 FloatArray = NDArray[np.float64]
-SHOWN = 16  # designs a picture
 HELD_OUT = 256  # designs on which the bound is reported
 
 PRESETS: Mapping[str, JointVAESettings] = {
@@ -193,15 +191,7 @@ class JointVAE(Asked):
 
     def pictures(self) -> Pictures | None:
         """Of the images that the prior makes while it is trained, where they are wanted."""
-        if self.space.image_shape is None:
-            return None
-        free = np.full((SHOWN, len(self.properties)), np.nan)
-
-        def draw() -> NDArray[Any]:
-            found = self.generate(free, guidance=0.0, rng=np.random.default_rng(0))
-            return stack_images(found).numpy()
-
-        return pictures_of(draw, self.settings.training, self.keep)
+        return pictures_unasked(self, self.settings.training)
 
     def make_network(self, code: JointCode, latent: int) -> VectorVAE:
         """The untrained network for states of this coding."""

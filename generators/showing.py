@@ -9,7 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from generators.asked import Asked
+from generators.joint import stack_images
 from generators.training.flow_matching import RunSettings
+from generators.training.pictures import Pictures
+from generators.training.precision import TrainingSettings
 from generators.training.shown import pictures_of
 
 if TYPE_CHECKING:
@@ -38,3 +42,16 @@ def with_pictures(generator: JointFlow, run: RunSettings) -> RunSettings:
         return vae.decode(latents)
 
     return replace(run, pictures=pictures_of(draw, run.settings.training, run.keep))
+
+
+def pictures_unasked(generator: Asked, training: TrainingSettings) -> Pictures | None:
+    """Of the images that a generator makes without a request, of one noise; None as above."""
+    if generator.space.image_shape is None:
+        return None
+    free = np.full((SHOWN, len(generator.properties)), np.nan)
+
+    def draw() -> NDArray[Any]:
+        found = generator.generate(free, guidance=0.0, rng=np.random.default_rng(0))
+        return stack_images(found).numpy()
+
+    return pictures_of(draw, training, generator.keep)

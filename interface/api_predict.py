@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from interface import api_propose
+from interface.api_asked import asked_of, body_of, campaign_path, one_at_a_time
 from interface.api_laboratory import found_campaign
 from interface.models import Problem
-from loop.errors import InvalidInputError, LedgerError
+from loop.errors import LedgerError
 
 if TYPE_CHECKING:
     from loop.ledger import Ledger
@@ -79,19 +79,11 @@ class ExpectedInfo(BaseModel):
     )
 
 
-_TAKES: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": PredictIn.model_json_schema()}},
-    }
-}
-
-
 @router.post(
     PATH,
     response_model=ExpectedInfo,
     summary="What is expected of designs",
-    openapi_extra=_TAKES,
+    openapi_extra=body_of(PredictIn),
     responses={
         403: {"model": Problem, "description": "The server is open to a network"},
         409: {
@@ -104,22 +96,7 @@ _TAKES: dict[str, Any] = {
 )
 async def predict(name: str, request: Request) -> ExpectedInfo:
     """Expected values and chances of designs of one's own. Nothing is added to the ledger."""
-    if not request.app.state.takes_results:
-        raise HTTPException(403, ELSEWHERE)
-    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if kind != "application/json":
-        raise HTTPException(415, f"content-type is {kind!r}; expected application/json")
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > LARGEST_BODY:
-            raise HTTPException(413, f"more than {LARGEST_BODY} bytes")
-    try:
-        asked = PredictIn.model_validate_json(body)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "body"
-        raise InvalidInputError(f"{where}: {first['msg'][:1].lower()}{first['msg'][1:]}") from None
+    asked = await asked_of(request, PredictIn, largest=LARGEST_BODY, elsewhere=ELSEWHERE)
     ledger: Ledger = request.app.state.ledger
     return await run_in_threadpool(_answer, ledger, name, asked)
 
@@ -130,9 +107,9 @@ def _answer(ledger: Ledger, name: str, asked: PredictIn) -> ExpectedInfo:
     from interface.predicting import read_designs, recorded_session
 
     found_campaign(ledger, name)
-    path = api_propose.campaign_path(ledger, name)
+    path = campaign_path(ledger, name)
     with (
-        api_propose.one_at_a_time,
+        one_at_a_time,
         recorded_session(path, ledger.path or ledger.url) as session,
     ):
         try:

@@ -6,22 +6,16 @@ answers on loopback alone. Requests of one server are answered one after the oth
 
 from __future__ import annotations
 
-import json
-import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
 
+from interface.api_asked import asked_of, body_of, campaign_path, one_at_a_time
 from interface.api_laboratory import found_campaign
-from interface.cli_common import place_beside
-from interface.cli_run import STARTED_FILE
 from interface.models import Problem
 from interface.output import rows
-from loop.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from loop.ledger import Ledger
@@ -29,8 +23,6 @@ if TYPE_CHECKING:
 MOST_DESIGNS = 256  # in one answer
 LARGEST_BODY = 100_000  # bytes
 ELSEWHERE = "designs are proposed only where the server answers on loopback alone (spinodal serve)"
-
-one_at_a_time = threading.Lock()
 
 PATH = "/api/campaigns/{name}/propose"
 router = APIRouter(tags=["generator"])
@@ -99,23 +91,12 @@ class ProposedInfo(BaseModel):
     )
 
 
-# The answer has further conditions too, so that their schema is among the document's.
-_SCHEMA = ProposeIn.model_json_schema(ref_template="#/components/schemas/{model}")
-_TAKES: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {"schema": {k: v for k, v in _SCHEMA.items() if k != "$defs"}}
-        },
-    }
-}
-
-
 @router.post(
     PATH,
     response_model=ProposedInfo,
     summary="Propose designs",
-    openapi_extra=_TAKES,
+    # The answer has further conditions too, so their schema is among the document's.
+    openapi_extra=body_of(ProposeIn),
     responses={
         403: {"model": Problem, "description": "The server is open to a network"},
         409: {"model": Problem, "description": "The campaign's file is not where it was"},
@@ -125,22 +106,7 @@ _TAKES: dict[str, Any] = {
 )
 async def propose(name: str, request: Request) -> ProposedInfo:
     """Designs from the trained generator of the last round. Nothing is added to the ledger."""
-    if not request.app.state.takes_results:
-        raise HTTPException(403, ELSEWHERE)
-    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if kind != "application/json":
-        raise HTTPException(415, f"content-type is {kind!r}; expected application/json")
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > LARGEST_BODY:
-            raise HTTPException(413, f"more than {LARGEST_BODY} bytes")
-    try:
-        asked = ProposeIn.model_validate_json(body)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "body"
-        raise InvalidInputError(f"{where}: {first['msg'][:1].lower()}{first['msg'][1:]}") from None
+    asked = await asked_of(request, ProposeIn, largest=LARGEST_BODY, elsewhere=ELSEWHERE)
     ledger: Ledger = request.app.state.ledger
     return await run_in_threadpool(_answer, ledger, name, asked)
 
@@ -185,19 +151,3 @@ def _answer(ledger: Ledger, name: str, asked: ProposeIn) -> ProposedInfo:
         designs=designs,
         **about,
     )
-
-
-def campaign_path(ledger: Ledger, name: str) -> Path:
-    """Where the campaign's file was when it was last run. Raises a 409 when it is not there."""
-    note = place_beside(ledger, name) / STARTED_FILE
-    try:
-        path: Path | None = Path(json.loads(note.read_text(encoding="utf-8"))["campaign"])
-    except (OSError, ValueError, KeyError, TypeError):
-        path = None
-    if path is None or not path.exists():
-        raise HTTPException(
-            409,
-            f"it is not known where the campaign file of {name} lies; run the campaign here once "
-            "more (spinodal resume PATH)",
-        )
-    return path

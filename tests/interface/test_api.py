@@ -270,7 +270,7 @@ def test_the_description_names_every_field_and_unit(app: FastAPI) -> None:
         "/api/health", "/api/campaigns", "/api/campaigns/{name}/rounds", "/api/candidates",
         "/api/candidates/{id}", "/api/candidates/{id}/image.png",
         "/api/campaigns/{name}/work", "/api/campaigns/{name}/results",
-        "/api/campaigns/{name}/propose",
+        "/api/campaigns/{name}/propose", "/api/campaigns/{name}/predict",
     }  # fmt: skip
     schemas = document["components"]["schemas"]
     described = schemas["CandidateRow"]["properties"]["distance"]["description"]
