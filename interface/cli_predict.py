@@ -90,7 +90,7 @@ def predict(
     given_process, given_labels = read_process(process or ()), read_labels(label or ())
     place = _place(campaign, ledger)
     from flows.predict import predict as expected_of
-    from interface.predicted import document, footnote, table_of
+    from interface.predicted import blocks_of, document, footnote, table_of
     from interface.predicting import read_designs, recorded_session
 
     with recorded_session(campaign, place) as session:
@@ -117,8 +117,13 @@ def predict(
     elif as_json:
         print_json(document(found))
     else:
-        columns, lines = table_of(found)
-        print_table(columns, lines)
+        blocks = blocks_of(found)
+        if blocks is None:
+            print_table(*table_of(found))
+        for block in blocks or ():
+            print(block.heading)
+            print_table(block.columns, block.lines)
+            print("\n".join(block.notes), end="\n\n")
         print(footnote(found))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 from flows.expectation import Expectation, has_limit
@@ -17,6 +18,7 @@ from interface.output import rows
 from loop.candidate import Candidate, Outcome
 
 MOST_SHOWN = 4  # properties in the table for people; of more, those with targets
+MOST_ABREAST = 2  # properties beside each other; of more, each design has a table of its own
 MOST_DECIMALS = 6
 
 
@@ -70,6 +72,57 @@ def table_of(found: Expectation) -> tuple[dict[str, str], list[dict[str, Any]]]:
     if any(remarks):
         add("remarks", "remarks", ["; ".join(told) for told in remarks])
     return columns, lines
+
+
+@dataclass(frozen=True)
+class Block:
+    """One design: what it is, a line a property, and what there is to say besides."""
+
+    heading: str
+    columns: dict[str, str]
+    lines: list[dict[str, Any]]
+    notes: list[str]
+
+
+def blocks_of(found: Expectation) -> list[Block] | None:
+    """A block a design where a table would have too many properties abreast; else None."""
+    columns, lines = table_of(found)
+    names = [key.removeprefix("expected ") for key in columns if key.startswith("expected ")]
+    if len(names) <= MOST_ABREAST:
+        return None
+    targets = {target.name: target for target in found.targets}
+    kinds = {
+        "expected": "expected",
+        "interval": f"{_level(found)} %",
+        "target": "target",
+        "chance": "chance, %",
+        "found": "found",
+    }
+    blocks = []
+    for line in lines:
+        rows_of = [
+            {"property": name}
+            | {kind: line.get(f"{kind} {name}", "") for kind in kinds}
+            | {"target": target_text(targets[name]) if name in targets else ""}
+            for name in names
+        ]
+        used = [kind for kind in kinds if any(row[kind] for row in rows_of)]
+        about = [str(line[key]) for key in ("id", "alloy") if key in line]
+        about += [
+            f"{columns[key]} {format_number(value) if isinstance(value, float) else value}"
+            for key, value in line.items()
+            if key.startswith(("process ", "label "))
+        ]
+        notes = []
+        if "chance" in line:
+            notes.append(f"all targets: {line['chance']} %")
+        if line.get("nearest"):
+            notes.append(f"nearest on record, {line['apart']} % apart: {line['nearest']}")
+        if line.get("remarks"):
+            notes.append(str(line["remarks"]))
+        heads = {"property": "property"} | {kind: kinds[kind] for kind in used}
+        blocks.append(Block("  ".join(about), heads, rows_of, notes))
+    return blocks
 
 
 def footnote(found: Expectation) -> str:
