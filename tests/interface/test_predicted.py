@@ -53,7 +53,9 @@ def test_two_properties_stand_abreast() -> None:
 
 
 def test_of_more_every_design_has_a_block() -> None:
-    first, second = blocks_of(expectation(NAMES)) or ()
+    blocks = blocks_of(expectation(NAMES))
+    assert blocks is not None
+    first, second = blocks
     assert first.heading == "Ni 75.0  Al 25.0"
     assert [line["property"] for line in first.lines] == list(NAMES)
     assert list(first.columns) == ["property", "expected", "interval", "target", "chance"]
@@ -81,6 +83,8 @@ def test_what_was_simulated_stands_beside() -> None:
         "interval": {"level": 0.9},
         "fidelity": dict.fromkeys(NAMES, "simulated"),
     }
-    first, _ = blocks_of(expectation(NAMES, outcomes=outcomes, about=about)) or ()
+    blocks = blocks_of(expectation(NAMES, outcomes=outcomes, about=about))
+    assert blocks is not None
+    first, _ = blocks
     assert "found" in first.columns
     assert [line["found"] for line in first.lines] == ["111", "", ""]
