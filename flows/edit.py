@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.proposal import Proposal, Wish, draw_wishes
+from flows.proposal import Proposal, Wish, asked_values
 from flows.propose import GUIDANCE, warnings_for
 from flows.trained import trained_flow
 from generators.editor import Editor
@@ -23,7 +23,6 @@ from loop.feasible import within_constraints
 from loop.images import downsample, read_labels, to_phases
 from loop.round import evaluate, stage_rng
 from loop.session import Session
-from loop.targets import Targets
 
 FloatArray = NDArray[np.float64]
 
@@ -133,11 +132,7 @@ class Edits:
 
     def _requests(self, n: int) -> FloatArray:
         """(n, k) what is asked for of properties, NaN where nothing."""
-        properties = self.session.properties
-        if not self.wishes:
-            return np.full((n, len(properties)), np.nan)
-        nothing = np.zeros((0, len(properties)))
-        return draw_wishes(n, self.wishes, Targets(()), properties, nothing, self.asking)
+        return asked_values(n, self.wishes, self.session.properties, self.asking)
 
     def _labelled(self, asked: FloatArray) -> FloatArray:
         """(n, k + l) with the labels that are asked for, or (n, k) where none are."""

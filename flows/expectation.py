@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from flows.proposal import parts_of
 from loop.candidate import Candidate, Outcome
 from loop.formula import canonical_text
 from loop.scaling import PropertyScale
@@ -84,8 +85,7 @@ class Expectation:
             if any(o.reason for o in self.outcomes):
                 table["reason"] = [o.reason or None for o in self.outcomes]
         table["remarks"] = ["; ".join(told) or None for told in self.remarks]
-        parts = pd.DataFrame([_parts_of(c) for c in self.designs], index=range(len(self.designs)))
-        return pd.concat([pd.DataFrame(table), parts], axis=1)
+        return pd.concat([pd.DataFrame(table), parts_of(self.designs)], axis=1)
 
 
 # In words
@@ -99,18 +99,6 @@ def formula_of(design: Candidate) -> str:
     if len(texts) == 1:
         return texts[0]
     return "; ".join(f"{p}: {text}" for p, text in zip(design.phases, texts, strict=True))
-
-
-def _parts_of(design: Candidate) -> dict[str, float | str]:
-    """``PHASE:ELEMENT`` fractions, process variables and labels."""
-    row: dict[str, float | str] = {}
-    if design.phase_compositions is not None:
-        row = {
-            f"{phase}:{element}": float(design.phase_compositions[i, j])
-            for i, phase in enumerate(design.phases)
-            for j, element in enumerate(design.elements)
-        }
-    return row | dict(design.process) | dict(design.labels)
 
 
 # The surrogate's distribution

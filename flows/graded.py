@@ -24,7 +24,7 @@ from flows.adaptation import (
     kept_files,
     training_state,
 )
-from flows.proposal import Wish, draw_wishes
+from flows.proposal import Wish, asked_values
 from flows.propose import GUIDANCE, warnings_for
 from flows.trained import trained_flow
 from generators.adaptation_control import ControlSettings, control
@@ -45,7 +45,6 @@ from loop.candidate import Candidate
 from loop.errors import InvalidInputError, unknown_name
 from loop.round import stage_rng
 from loop.session import Session
-from loop.targets import Targets
 
 Labels = NDArray[np.uint8]
 FloatArray = NDArray[np.float64]
@@ -102,10 +101,8 @@ def grade(
     given: dict[str, Any] = {"shape": shape, "window": _window(fractions, shape, along, across)}
     own = space.image_shape[0] * space.image_shape[1]
     compared = max(n, COMPARED * own // (shape[0] * shape[1]), LEAST_COMPARED)
-    asked = np.full((compared, len(session.properties)), np.nan)
-    if wishes:
-        rng = stage_rng(session.campaign.seed, "graded", seed, "requests")
-        asked = draw_wishes(compared, wishes, Targets(()), session.properties, asked[:0], rng)
+    rng = stage_rng(session.campaign.seed, "graded", seed, "requests")
+    asked = asked_values(compared, wishes, session.properties, rng)
     if wishes or labels:
         requests = flow.with_labels(asked, labels or {})
         given |= {"requests": requests, "guidance": guidance}

@@ -75,7 +75,7 @@ class LatentFrames:
         """
         generator, network, code = self.generator, self.generator.trained_network(), self.code
         self._check(a, b)
-        asked = np.full((n, len(generator.properties)), np.nan) if requests is None else requests
+        asked = generator.requests_for(n, requests)
         values, known = generator.conditions(asked)
         nothing = torch.zeros_like(known)
         states = code.states([a, b]).to(generator.device)

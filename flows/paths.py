@@ -24,7 +24,6 @@ from loop.campaign import Campaign
 from loop.candidate import Candidate, Origin, Outcome
 from loop.composition import FloatArray
 from loop.errors import InvalidInputError, unknown_name
-from loop.laboratory import Consulting, parts_of
 from loop.polytope import CompositionSet
 from loop.projection import project, support_set
 from loop.protocols import Simulator
@@ -35,7 +34,7 @@ from simulators import registry
 
 
 def simulators_of(campaign: Campaign) -> list[Simulator]:
-    """The campaign's simulators, without a session: its ``laboratories`` know no results yet."""
+    """The campaign's simulators, without a session: what people answer for is not known yet."""
     named = campaign.simulators
     return registry.create_all(
         named.use,
@@ -46,11 +45,6 @@ def simulators_of(campaign: Campaign) -> list[Simulator]:
         wires=named.wiring,
         folder=campaign.folder,
     )
-
-
-def laboratories(simulators: Sequence[Simulator]) -> list[Consulting]:
-    """Those of the simulators that people answer for; what was told they look up in a ledger."""
-    return [part for part in parts_of(simulators) if isinstance(part, Consulting)]
 
 
 # The trained generator
@@ -87,9 +81,7 @@ class Generated:
                 f"{', '.join(self.space.elements)}"
             )
         rng = stage_rng(self._campaign_seed, "paths", self.seed, "microstructure")
-        found = self._editor().microstructures_for(design, 1, rng=rng)[0]
-        # Process and labels are the design's own, to the last digit.
-        return dataclasses.replace(found, process=design.process, labels=design.labels)
+        return self._editor().microstructures_for(design, 1, rng=rng)[0]
 
     def carried(self, before: Candidate, after: Candidate) -> Candidate:
         """``after`` with the image of ``before``, changed as its compositions were.

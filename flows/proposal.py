@@ -96,7 +96,32 @@ def draw_wishes(
     return requests
 
 
+def asked_values(
+    n: int, wishes: Sequence[Wish], properties: Sequence[str], rng: np.random.Generator
+) -> FloatArray:
+    """(n, k) what the wishes ask for, NaN where nothing; no targets take their place."""
+    nothing = np.zeros((0, len(properties)))
+    if not wishes:
+        return np.full((n, len(properties)), np.nan)
+    return draw_wishes(n, wishes, Targets(()), properties, nothing, rng)
+
+
 # What comes of it
+
+
+def parts_of(designs: Sequence[Candidate]) -> pd.DataFrame:
+    """A row a design: ``PHASE:ELEMENT`` fractions, process variables and labels."""
+    found = []
+    for c in designs:
+        row: dict[str, float | str] = {}
+        if c.phase_compositions is not None:
+            row |= {
+                f"{phase}:{element}": float(c.phase_compositions[i, j])
+                for i, phase in enumerate(c.phases)
+                for j, element in enumerate(c.elements)
+            }
+        found.append(row | dict(c.process) | dict(c.labels))
+    return pd.DataFrame(found, index=range(len(found)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,17 +185,7 @@ class Proposal:
 
     def table(self) -> pd.DataFrame:
         """``frame`` with the designs: ``PHASE:ELEMENT`` fractions, process variables, labels."""
-        designs = []
-        for c in self.designs:
-            row: dict[str, float | str] = {}
-            if c.phase_compositions is not None:
-                row |= {
-                    f"{phase}:{element}": float(c.phase_compositions[i, j])
-                    for i, phase in enumerate(c.phases)
-                    for j, element in enumerate(c.elements)
-                }
-            designs.append(row | dict(c.process) | dict(c.labels))
-        return pd.concat([self.frame(), pd.DataFrame(designs, index=range(len(designs)))], axis=1)
+        return pd.concat([self.frame(), parts_of(self.designs)], axis=1)
 
     def pictures(self, scale: int = 2) -> NDArray[np.uint8] | None:
         """The images in rows of eight as grey values (h, w), None where designs have none."""

@@ -50,11 +50,6 @@ class AdaptedFlow(JointFlow):
             super().under(y, known), lambda x, t: self.adapted(x, t, y, known), self.strength
         )
 
-    def velocity(self, requests: FloatArray, guidance: float) -> Velocity:
-        if not (np.isfinite(requests).any() or self.also):
-            guidance = 0.0  # the same twice
-        return super().velocity(requests, guidance)
-
     def fit(
         self, records: Sequence[Record], *, rng: np.random.Generator, progress: Progress = silent
     ) -> NoReturn:
@@ -81,7 +76,7 @@ def transformer_of(flow: JointFlow) -> JointTransformer:
             'adapters are for the transformer; train the flow with network = "dit" under '
             "[generator.settings]"
         )
-    if type(flow).velocity not in (JointFlow.velocity, AdaptedFlow.velocity):
+    if type(flow).velocity is not JointFlow.velocity:
         raise InvalidInputError(
             f"adapters are trained with the loss of joint-flow, {flow.name} has another; use a "
             "campaign whose generator is joint-flow"

@@ -91,7 +91,7 @@ def graded(
             f"{n} designs with windows of {window[0]:g} x {window[1]:g} px and {settle} steps; "
             "expected at least one design, windows of a pixel or more and no negative steps"
         )
-    asked = _requests(flow, requests, n)
+    asked = flow.requests_for(n, requests)
     if np.isfinite(asked).any() and shape != own:
         raise InvalidInputError(
             "requests of properties were given for larger images; a flow knows them for "
@@ -118,15 +118,6 @@ def graded(
     details = {"graded": {"window_px": list(window), "strength": strength, "settle": settle}}
     origins = [flow.origin(row, guidance, **details) for row in asked]
     return code.candidates(images, code.compositions_of(vectors), vectors, origins)
-
-
-def _requests(flow: JointFlow, requests: FloatArray | None, n: int) -> FloatArray:
-    k, labels = len(flow.properties), len(flow.space.labels)
-    if requests is None:
-        return np.full((n, k), np.nan)
-    if requests.shape not in ((n, k), (n, k + labels)):
-        raise InvalidInputError(f"requests have shape {requests.shape}; expected {(n, k)}")
-    return requests
 
 
 def _window_size(window: tuple[float, float], cell: int, cells: tuple[int, int]) -> tuple[int, int]:

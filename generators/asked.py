@@ -168,6 +168,21 @@ class Asked(Resuming):
         of_properties = [k in self.targets.properties for k in self.properties]
         return of_properties + [False] * len(self.space.labels)
 
+    def requests_for(self, n: int, requests: FloatArray | None) -> FloatArray:
+        """Requests of n designs, NaN where nothing is asked, as they all are for None.
+
+        Raises InvalidInputError for requests of another shape.
+        """
+        k, labels = len(self.properties), len(self.space.labels)
+        if requests is None:
+            return np.full((n, k), np.nan)
+        if requests.shape not in ((n, k), (n, k + labels)):
+            raise InvalidInputError(
+                f"requests have shape {requests.shape}; expected ({n}, {k})"
+                + (f", or ({n}, {k + labels}) with labels" if labels else "")
+            )
+        return requests
+
     def conditions(self, requests: FloatArray) -> tuple[Tensor, Tensor]:
         """Standardised requests (n, c), 0 where nothing is asked, and which are asked.
 

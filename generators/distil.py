@@ -16,11 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from generators.dynamics.flow import Velocity, classifier_free
+from generators.dynamics.flow import Velocity
 from generators.dynamics.steps import GaussianStep, PlainStep, steps_between
 from generators.flow import JointFlow
 from generators.labels import label_widths
-from generators.networks.mlp import VectorFlow
 from generators.requests import draw_requests
 from generators.student import JointStudent, StudentSettings
 from generators.training.checkpoint import torch_generator
@@ -263,9 +262,8 @@ class Walks:
             context = code.context_of(images, code.labelled(vectors, flow.asked_labels(asked)))
             requests = np.repeat(asked, noises, axis=0)
             context = context.to(flow.device).repeat_interleave(noises, dim=0)
-            y, known = flow.conditions(requests)
             noise = torch.randn(len(requests), head.size, generator=generator).to(flow.device)
-            rate = _guided(head, context, y, known, scale)
+            rate = flow.head_led(context, requests, scale)
             found.append(steps_between(PlainStep(), rate, noise, times)[:, ::every].clone().cpu())
             given.append((context, *self.student.scaled_conditions(requests, scale)))
         context, y, known = (torch.cat(parts).cpu() for parts in zip(*given, strict=True))
@@ -274,16 +272,6 @@ class Walks:
 
 def _less(velocity: Velocity, linear: Velocity) -> Velocity:
     return lambda x, t: velocity(x, t) - linear(x, t)
-
-
-def _guided(head: VectorFlow, context: Tensor, y: Tensor, known: Tensor, scale: float) -> Velocity:
-    """The head's velocity for contexts (n, f) under requests y (n, k), as in ``redraw``."""
-    nothing = torch.zeros_like(known)
-    return classifier_free(
-        lambda x, t: head(x, t, context, y, nothing),
-        lambda x, t: head(x, t, context, y, known),
-        scale,
-    )
 
 
 def spread_requests(

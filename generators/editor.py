@@ -81,7 +81,7 @@ class Editor:
                 + ("requests" if self.flow.models else "simulators that have derivatives")
                 + "; give them or leave the steering out"
             )
-        asked = self.asked(requests, n)
+        asked = self.flow.requests_for(n, requests)
         states = self._states([a, b])
         if rng is None:
             free = np.full((2, len(self.flow.properties)), np.nan)
@@ -104,7 +104,7 @@ class Editor:
         met = steer_flow(self.flow, asked[1:-1], latent, compositions, steering)
         # Frames say whose they are; what was asked of each lies between its ends.
         told = details | {"simulator_gradients": int(met.calls.sum())}
-        origins = self.origins(self.asked(None, len(inner)), told)
+        origins = self.origins(self.flow.requests_for(len(inner), None), told)
         return [a, *self.code.candidates(met.images, met.compositions, vectors, origins), b]
 
     @torch.no_grad()
@@ -123,7 +123,7 @@ class Editor:
         and its compositions as far as the strength allows.
         Raises InvalidInputError for requests of another shape.
         """
-        asked, source = self.asked(requests, n), torch_generator(rng)
+        asked, source = self.flow.requests_for(n, requests), torch_generator(rng)
         state = self._states([design]).expand(n, -1)
         noise = torch.randn(state.shape, generator=source).to(state.device)
         velocity = self.flow.velocity(asked, self.guidance)
@@ -160,7 +160,7 @@ class Editor:
         labels = np.asarray(image, dtype=np.uint8)
         images = np.repeat(self._image(labels)[None], n, axis=0)
         empty = torch.zeros(n, sum(self.code.vector_sizes), device=self.flow.device)
-        asked = self.asked(requests, n)
+        asked = self.flow.requests_for(n, requests)
         vectors = self.flow.redraw(images, empty, asked, self.guidance, torch_generator(rng))
         compositions = self.code.compositions_of(vectors)
         origins = self.origins(asked, {"edit": "compositions"})
@@ -186,7 +186,7 @@ class Editor:
         size = network.latent_size
         if network.latent_shape is None or self.code.vae is None:
             raise InvalidInputError("designs of this flow have no images to draw")
-        asked = self._kept_labels(design, self.asked(requests, n))
+        asked = self._kept_labels(design, self.flow.requests_for(n, requests))
         known = torch.cat([torch.zeros(1, size, device=vectors.device), vectors], dim=1)
         mask = torch.arange(known.shape[1], device=known.device) >= size
         found = fill(
@@ -227,7 +227,7 @@ class Editor:
                 f"mask of damaged pixels has shape {mask.shape} with {int(mask.sum())} of them; "
                 f"expected {image.shape}, and some that are not"
             )
-        asked = self._kept_labels(design, self.asked(requests, n))
+        asked = self._kept_labels(design, self.flow.requests_for(n, requests))
         velocity, source = self.flow.velocity(asked, self.guidance), torch_generator(rng)
         state = self._states([design]).expand(n, -1)
         images = np.repeat(image[None], n, axis=0)
@@ -295,7 +295,7 @@ class Editor:
 
         def velocity(x: Tensor, t: Tensor) -> Tensor:
             beside = interpolate(vectors.expand(len(x), -1), noise.expand(len(x), -1), t)
-            flow = self.flow.velocity(self.asked(None, len(x)), self.guidance)
+            flow = self.flow.velocity(self.flow.requests_for(len(x), None), self.guidance)
             found, _ = self.flow.parts(flow(torch.cat([x.flatten(1), beside], dim=1), t))
             assert found is not None
             return found
@@ -323,18 +323,6 @@ class Editor:
             if space.image_shape is not None:
                 self._image(design.microstructure)
         return self.code.states(list(designs)).to(self.flow.device)
-
-    def asked(self, requests: FloatArray | None, n: int) -> FloatArray:
-        """Requests of n designs, NaN where nothing is asked. InvalidInputError for other shapes."""
-        k, labels = len(self.flow.properties), len(self.flow.space.labels)
-        if requests is None:
-            return np.full((n, k), np.nan)
-        if requests.shape not in ((n, k), (n, k + labels)):
-            raise InvalidInputError(
-                f"requests have shape {requests.shape}; expected ({n}, {k})"
-                + (f", or ({n}, {k + labels}) with labels" if labels else "")
-            )
-        return requests
 
     def _kept_labels(self, design: Candidate, asked: FloatArray) -> FloatArray:
         """The requests, after a look whether they ask for labels that the design does not have."""
@@ -376,5 +364,5 @@ class Editor:
         if latent is not None and self.code.vae is not None:
             images = self.code.vae.decode(latent)
         found = self.code.compositions_of(vectors)
-        origins = self.origins(self.asked(None, len(states)), details)
+        origins = self.origins(self.flow.requests_for(len(states), None), details)
         return self.code.candidates(images, found, vectors, origins)

@@ -53,6 +53,8 @@ class Stages(Asked):
         ``under``: standardised conditions (n, c) and which there are -> the network under them.
         """
         y, known = self.conditions(requests)
+        if not (self.also or known.any()):
+            guidance = 0.0  # with and without the request are the same
         others = []
         for one in self.also:
             rows = np.broadcast_to(one.request, (len(requests), len(one.request)))
@@ -150,6 +152,14 @@ class Stages(Asked):
             depth=s.head_depth,
         ).to(self.device)
 
+    def head_led(self, context: Tensor, requests: FloatArray, guidance: float) -> Velocity:
+        """Of vectors (n, v) whose conditional has a context (n, f), led to requests (n, k)."""
+        assert self.head is not None
+        head = self.head
+        return self.led(
+            lambda y, known: lambda x, t: head(x, t, context, y, known), requests, guidance
+        )
+
     def redraw(
         self,
         images: NDArray[np.uint8] | None,
@@ -167,13 +177,10 @@ class Stages(Asked):
         if self.head is None:
             return vectors
         assert self.code is not None
-        head = self.head
         vectors = self.code.labelled(vectors, self.asked_labels(requests))
         context = self.code.context_of(images, vectors).to(self.device)
         noise = torch.randn(vectors.shape, generator=source).to(self.device)
-        velocity = self.led(
-            lambda y, known: lambda x, t: head(x, t, context, y, known), requests, guidance
-        )
+        velocity = self.head_led(context, requests, guidance)
         times = uniform_times(self.settings.head_sample_steps).to(self.device)
         return self.redrawn(images, heun(velocity, noise, times), vectors, requests)
 

@@ -59,16 +59,13 @@ def _vectors(
     source: torch.Generator,
 ) -> Tensor:
     """Vectors (n, v) noised part of the way and taken back given the images and requests."""
-    head = flow.head
-    if head is None:
+    if flow.head is None:
         return vectors
     assert flow.code is not None
     vectors = flow.code.labelled(vectors, flow.asked_labels(asked))
     context = flow.code.context_of(images, vectors).to(flow.device)
     noise = torch.randn(vectors.shape, generator=source).to(flow.device)
-    velocity = flow.led(
-        lambda y, known: lambda x, t: head(x, t, context, y, known), asked, guidance
-    )
+    velocity = flow.head_led(context, asked, guidance)
     steps = flow.settings.head_sample_steps
     return flow.redrawn(
         images, vary(velocity, vectors, noise, steps, strength=strength), vectors, asked

@@ -6,6 +6,8 @@ it is turned, exactly, into the remaining velocity on the straight path that stu
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -45,6 +47,5 @@ def rate_of(flow: JointFlow, network: JointNetwork) -> nn.Module:
     if not isinstance(flow, JointDiffusion):
         return network
     assert flow.linear is not None
-    settings = flow.settings
-    kind: Kind = settings.prediction  # type: ignore[assignment]
-    return StraightRate(network, flow.linear, kind, settings.process)
+    kind = cast(Kind, flow.settings.prediction)
+    return StraightRate(network, flow.linear, kind, flow.settings.process)

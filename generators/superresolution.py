@@ -139,7 +139,7 @@ def refine(
         raise InvalidInputError("this flow has no images to refine")
     wanted, factor = _blocks(np.asarray(coarse, dtype=np.float64), shape, len(flow.space.phases))
     vae = code.vae
-    asked = editor.asked(requests, n)
+    asked = flow.requests_for(n, requests)
 
     def observe(states: Tensor) -> Tensor:
         latent, _ = flow.parts(states)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-import shlex
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from interface.cli_common import FLAG, chosen_ledger, default_ledger, new_file, program
+from interface.cli_common import FLAG, new_file
 from interface.labels import short_id
 from interface.output import json_text, note, print_frame, print_json, rows, whole_file
-from loop.errors import InvalidInputError, LedgerError
+from loop.errors import InvalidInputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
 
     from flows.proposal import Proposal, Wish
     from loop.candidate import Candidate
-    from loop.protocols import Progress
     from loop.session import Session
 
 TABLES = (".csv", ".json")
@@ -190,45 +187,6 @@ def design_named(
     return design_of(
         space, compositions, read_process(process or ()), labels=read_labels(labels or ())
     )
-
-
-# The session
-
-
-@contextmanager
-def trained_session(
-    campaign: Path, ledger: str | None, progress: Progress | None = None
-) -> Iterator[Session]:
-    """The campaign's session on a ledger that exists: nothing is begun here.
-
-    Raises LedgerError where there is none.
-    """
-    from flows.assembly import open_session
-    from interface.predicting import length_on_record
-    from loop.campaign import load_campaign
-    from loop.database import sqlite_path
-    from loop.protocols import silent
-
-    name = load_campaign(campaign).name
-    place = chosen_ledger(ledger) or default_ledger(name)
-    path = sqlite_path(place)
-    if path is not None and not path.exists():
-        raise LedgerError(
-            f"campaign {name!r} has no trained generator yet: there is no ledger {path}; run it "
-            f"first ({program()} run {shlex.quote(str(campaign))}) or name its ledger with --ledger"
-        )
-    # With another length than it was run for, opening it would note a new start in the ledger.
-    length = length_on_record(place, name) if _is_on_record(place, name) else None
-    session = open_session(campaign, place, overrides=length, progress=progress or silent)
-    with session.ledger:
-        yield session
-
-
-def _is_on_record(place: str | Path, name: str) -> bool:
-    from loop.ledger import Ledger
-
-    with Ledger.open(place, create=False) as ledger:
-        return name in ledger.campaigns()["name"].tolist()
 
 
 # The answer

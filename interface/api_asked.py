@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -39,19 +40,35 @@ def body_of(model: type[BaseModel]) -> dict[str, Any]:
 async def asked_of(request: Request, model: type[Asked], *, largest: int, elsewhere: str) -> Asked:
     """The question in a request's body, of at most ``largest`` bytes.
 
+    Raises as ``body_read`` and ``parsed`` do.
+    """
+    _, body = await body_read(request, ("application/json",), largest=largest, elsewhere=elsewhere)
+    return parsed(model, body)
+
+
+async def body_read(
+    request: Request, kinds: Sequence[str], *, largest: int, elsewhere: str, mend: str = ""
+) -> tuple[str, bytes]:
+    """The kind of a request's body, one of ``kinds``, and the body.
+
     Raises HTTPException 403, saying ``elsewhere``, where the server is open to a network, 413 for
-    a larger body and 415 for another kind; InvalidInputError for what does not fit the model.
+    a body of more than ``largest`` bytes, with how to ``mend`` that, and 415 for another kind.
     """
     if not request.app.state.takes_results:
         raise HTTPException(403, elsewhere)
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if kind != "application/json":
-        raise HTTPException(415, f"content-type is {kind!r}; expected application/json")
+    if kind not in kinds:
+        raise HTTPException(415, f"content-type is {kind!r}; expected {' or '.join(kinds)}")
     body = b""
     async for part in request.stream():
         body += part
         if len(body) > largest:
-            raise HTTPException(413, f"more than {largest} bytes")
+            raise HTTPException(413, f"more than {largest} bytes{mend}")
+    return kind, body
+
+
+def parsed(model: type[Asked], body: bytes) -> Asked:
+    """A JSON document as a model; raises InvalidInputError for what does not fit, and where."""
     try:
         return model.model_validate_json(body)
     except ValidationError as error:

@@ -11,13 +11,13 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
+from interface.api_asked import body_read, parsed
 from interface.laboratory import tell_csv, tell_values, work_csv, work_list
 from interface.models import Problem, ResultIn, ResultsIn, ToldInfo, WorkList
-from loop.errors import InvalidInputError, LedgerError
+from loop.errors import LedgerError
 from loop.ledger import Ledger
 
 LARGEST_BODY = 10_000_000  # bytes
@@ -100,16 +100,13 @@ async def results(
 
     All of them are kept, or none; a result that was told before alike is passed over.
     """
-    if not request.app.state.takes_results:
-        raise HTTPException(403, ELSEWHERE)
-    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if kind not in ("application/json", "text/csv"):
-        raise HTTPException(415, f"content-type is {kind!r}; expected application/json or text/csv")
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > LARGEST_BODY:
-            raise HTTPException(413, f"more than {LARGEST_BODY} bytes; send them in parts")
+    kind, body = await body_read(
+        request,
+        ("application/json", "text/csv"),
+        largest=LARGEST_BODY,
+        elsewhere=ELSEWHERE,
+        mend="; send them in parts",
+    )
     ledger: Ledger = request.app.state.ledger
     return await run_in_threadpool(_reader(ledger, name, kind, body, replace))
 
@@ -121,13 +118,7 @@ def _reader(
         number = found_campaign(ledger, name)
         if kind == "text/csv":
             return tell_csv(ledger, number, body, "CSV", replace=replace)
-        try:
-            given = ResultsIn.model_validate_json(body)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "body"
-            said = f"{first['msg'][:1].lower()}{first['msg'][1:]}"
-            raise InvalidInputError(f"{where}: {said}") from None
+        given = parsed(ResultsIn, body)
         named = [(f"results.{i}", result) for i, result in enumerate(given.results)]
         return tell_values(ledger, number, named, replace=given.replace or replace)
 

@@ -104,7 +104,8 @@ async def predict(name: str, request: Request) -> ExpectedInfo:
 def _answer(ledger: Ledger, name: str, asked: PredictIn) -> ExpectedInfo:
     from flows.predict import predict as expected_of
     from interface.predicted import document
-    from interface.predicting import read_designs, recorded_session
+    from interface.predicting import read_designs
+    from interface.sessions import recorded_session
 
     found_campaign(ledger, name)
     path = campaign_path(ledger, name)

@@ -115,7 +115,7 @@ def _answer(ledger: Ledger, name: str, asked: ProposeIn) -> ProposedInfo:
     from flows.conditions import Condition
     from flows.proposal import wish
     from flows.propose import propose as propose_designs
-    from interface.predicting import recorded_session
+    from interface.sessions import recorded_session
 
     found_campaign(ledger, name)
     path = campaign_path(ledger, name)

@@ -17,11 +17,11 @@ from interface.answers import (
     Seed,
     answer,
     check_new_files,
-    trained_session,
 )
 from interface.cli_common import FLAG, JsonOption, LedgerOption, from_here, guarded
 from interface.cli_graded import Steps, Strength
 from interface.output import note, print_frame
+from interface.sessions import trained_session
 from loop.errors import InvalidInputError
 
 

@@ -22,9 +22,9 @@ from interface.answers import (
     design_named,
     read_fractions,
     read_size,
-    trained_session,
 )
 from interface.cli_common import FLAG, JsonOption, LedgerOption, guarded
+from interface.sessions import trained_session
 from loop.errors import InvalidInputError
 
 if TYPE_CHECKING:

@@ -22,10 +22,10 @@ from interface.answers import (
     check_new_files,
     read_fractions,
     read_size,
-    trained_session,
 )
 from interface.cli_common import JsonOption, LedgerOption, guarded
 from interface.output import note, print_frame
+from interface.sessions import trained_session
 from loop.errors import InvalidInputError
 
 Strength = Annotated[

@@ -236,7 +236,7 @@ def interpolate(
     with ExitStack() as held:
         session = generated = surrogate = None
         if campaign is not None and loaded is not None and (drawn or predict):
-            session = asked_session(campaign, loaded, ledger, held, predict=predict)
+            session = asked_session(campaign, ledger, held, predict=predict)
         if session is not None and drawn:
             from flows.paths import Generated
 

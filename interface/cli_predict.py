@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -13,16 +12,14 @@ from interface.cli_common import (
     FLAG,
     JsonOption,
     LedgerOption,
-    chosen_ledger,
-    default_ledger,
     guarded,
     new_file,
-    program,
 )
-from interface.cli_read import Format, write_frame
+from interface.cli_read import Format, write_rows
 from interface.interpolation_options import read_labels, read_process
-from interface.output import json_text, print_json, print_table, whole_file
-from loop.errors import InvalidInputError, LedgerError
+from interface.output import print_json, print_table
+from interface.sessions import NO_RECORDS, existing_place, recorded_session
+from loop.errors import InvalidInputError
 
 ENDINGS = (Format.csv, Format.json, Format.parquet)
 
@@ -88,10 +85,10 @@ def predict(
             )
         chosen = Format(ending)
     given_process, given_labels = read_process(process or ()), read_labels(label or ())
-    place = _place(campaign, ledger)
+    place = existing_place(campaign, ledger, NO_RECORDS)
     from flows.predict import predict as expected_of
     from interface.predicted import blocks_of, document, footnote, table_of
-    from interface.predicting import read_designs, recorded_session
+    from interface.predicting import read_designs
 
     with recorded_session(campaign, place) as session:
         designs = read_designs(
@@ -105,15 +102,7 @@ def predict(
         )
         found = expected_of(session, designs, score=score)
     if output is not None:
-        if chosen is Format.json:
-            with whole_file(output) as draft:
-                draft.write_text(json_text(document(found)), encoding="utf-8")
-        else:
-            write_frame(found.frame(), output, chosen)
-        if as_json:
-            print_json({"rows": len(found.designs), "file": str(output)})
-        else:
-            print(f"{len(found.designs)} rows written to {output}")
+        write_rows(lambda: document(found), found.frame(), output, chosen, as_json=as_json)
     elif as_json:
         print_json(document(found))
     else:
@@ -125,20 +114,3 @@ def predict(
             print_table(block.columns, block.lines)
             print("\n".join(block.notes), end="\n\n")
         print(footnote(found))
-
-
-def _place(campaign: Path, ledger: str | None) -> str | Path:
-    """The campaign's ledger. Raises LedgerError where there is no such file."""
-    from loop.campaign import load_campaign
-    from loop.database import sqlite_path
-
-    name = load_campaign(campaign).name
-    place = chosen_ledger(ledger) or default_ledger(name)
-    path = sqlite_path(place)
-    if path is not None and not path.exists():
-        raise LedgerError(
-            f"campaign {name!r} has no records yet, so its surrogate knows nothing: there is no "
-            f"ledger {path}; run it first ({program()} run {shlex.quote(str(campaign))}) or name "
-            "its ledger with --ledger"
-        )
-    return place

@@ -18,7 +18,6 @@ from interface.answers import (
     answer,
     check_new_files,
     named_wishes,
-    trained_session,
 )
 from interface.cli_common import (
     FLAG,
@@ -30,6 +29,7 @@ from interface.cli_common import (
     program,
 )
 from interface.output import print_json
+from interface.sessions import trained_session
 from loop.errors import InvalidInputError
 
 MOST_STEPS = 16

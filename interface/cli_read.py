@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -197,6 +198,21 @@ def write_frame(frame: pd.DataFrame, path: Path, format_: Format) -> None:
             draft.write_text(json_text(rows(frame)), encoding="utf-8")
         else:
             draft.write_text(frame.to_string(index=False) + "\n", encoding="utf-8")
+
+
+def write_rows(
+    document: Callable[[], Any], frame: pd.DataFrame, path: Path, format_: Format, *, as_json: bool
+) -> None:
+    """A frame as a file, or its ``document`` where that is JSON; says how many rows it has."""
+    if format_ is Format.json:
+        with whole_file(path) as draft:
+            draft.write_text(json_text(document()), encoding="utf-8")
+    else:
+        write_frame(frame, path, format_)
+    if as_json:
+        print_json({"rows": len(frame), "file": str(path)})
+    else:
+        print(f"{len(frame)} rows written to {path}")
 
 
 def _columns(

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from interface.cli_read import Format, write_frame
-from interface.output import json_text, print_frame, print_json, whole_file
+from interface.cli_read import Format, write_rows
+from interface.output import print_frame, print_json
 from loop.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -36,15 +36,7 @@ def chosen_format(given: Format | None, output: Path | None, as_json: bool) -> F
 def write(found: Interpolation, chosen: Format, output: Path | None, as_json: bool) -> None:
     """The path as a table for people, a document or a file."""
     if output is not None:
-        if chosen is Format.json:
-            with whole_file(output) as draft:
-                draft.write_text(json_text(found.document()), encoding="utf-8")
-        else:
-            write_frame(found.frame(), output, chosen)
-        if as_json:
-            print_json({"rows": len(found.t), "file": str(output)})
-        else:
-            print(f"{len(found.t)} rows written to {output}")
+        write_rows(found.document, found.frame(), output, chosen, as_json=as_json)
     elif chosen is Format.json:
         print_json(found.document())
     elif chosen is Format.csv:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from interface.cli_common import chosen_ledger, default_ledger, program
+from interface.cli_common import chosen_ledger, default_ledger
 from interface.output import note
-from loop.errors import LedgerError
+from interface.sessions import NO_RECORDS, existing_place, recorded_session, trained_session
 
 if TYPE_CHECKING:
     from flows.tie_line_designs import FractionImages
@@ -23,7 +22,8 @@ def scoring_simulators(campaign: Campaign, ledger: str | None, held: ExitStack) 
 
     ``held``: keeps that ledger open. Raises LedgerError for one that was named and is not there.
     """
-    from flows.paths import laboratories, simulators_of
+    from flows.paths import simulators_of
+    from loop.laboratory import laboratories
     from loop.ledger import Ledger
 
     simulators = simulators_of(campaign)
@@ -36,29 +36,15 @@ def scoring_simulators(campaign: Campaign, ledger: str | None, held: ExitStack) 
     return simulators
 
 
-def asked_session(
-    folder: Path, campaign: Campaign, ledger: str | None, held: ExitStack, *, predict: bool
-) -> Session:
+def asked_session(folder: Path, ledger: str | None, held: ExitStack, *, predict: bool) -> Session:
     """The campaign's session on a ledger that exists, kept open by ``held``.
 
     ``predict``: its surrogate is wanted, else its trained generator. Raises LedgerError where
     there is no such ledger.
     """
-    from interface.answers import trained_session
-    from interface.predicting import recorded_session
-    from loop.database import sqlite_path
-
     if not predict:
         return held.enter_context(trained_session(folder, ledger))
-    place = chosen_ledger(ledger) or default_ledger(campaign.name)
-    path = sqlite_path(place)
-    if path is not None and not path.exists():
-        raise LedgerError(
-            f"campaign {campaign.name!r} has no records yet, so its surrogate knows nothing: there "
-            f"is no ledger {path}; run it first ({program()} run {shlex.quote(str(folder))}) or "
-            "name its ledger with --ledger"
-        )
-    return held.enter_context(recorded_session(folder, place))
+    return held.enter_context(recorded_session(folder, existing_place(folder, ledger, NO_RECORDS)))
 
 
 def fraction_images(
@@ -86,7 +72,7 @@ def fraction_images(
         library = open_library(campaign, library_folder(place, campaign), progress=_making)
         return FieldImages(library, campaign, seed=seed)
     if session is None:
-        session = asked_session(folder, campaign, ledger, held, predict=False)
+        session = asked_session(folder, ledger, held, predict=False)
     return images_of(session, guidance=guidance, seed=seed)
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from interface.cli_run import RESUMED_SETTINGS
 from loop.errors import InvalidInputError, SpinodalError
 
 if TYPE_CHECKING:
@@ -20,34 +18,6 @@ if TYPE_CHECKING:
 
 _ID = re.compile(r"[0-9a-f]{4,32}")
 _NOT_HERE = re.compile(r"unknown element '(\w+)'")  # as formula.to_vector begins
-
-
-@contextmanager
-def recorded_session(campaign: Path, place: str | Path) -> Iterator[Session]:
-    """A session on a ledger that has the campaign, with the length that it was run for.
-
-    With these settings opening it notes no new start in the ledger. Raises LedgerError where
-    the ledger, or the campaign in it, does not exist.
-    """
-    from flows.assembly import open_session
-    from loop.campaign import load_campaign
-
-    length = length_on_record(place, load_campaign(campaign).name)
-    session = open_session(campaign, place, overrides=length)
-    with session.ledger:
-        yield session
-
-
-def length_on_record(place: str | Path, name: str) -> dict[str, Any]:
-    """Overrides of a campaign file that give it the length it was last run for.
-
-    Raises LedgerError where the ledger, or the campaign in it, does not exist.
-    """
-    from loop.ledger import Ledger
-
-    with Ledger.open(place, create=False) as ledger:
-        settings = ledger.campaign_settings(ledger.campaign_id(name))
-    return {"loop": {key: settings["loop"][key] for key in RESUMED_SETTINGS}}
 
 
 def read_designs(

@@ -145,6 +145,11 @@ def parts_of(simulators: Iterable[Simulator]) -> list[Simulator]:
     return found
 
 
+def laboratories(simulators: Iterable[Simulator]) -> tuple[Consulting, ...]:
+    """Those that people answer for; what was told they look up in a ledger."""
+    return tuple(part for part in parts_of(simulators) if isinstance(part, Consulting))
+
+
 def fidelities(simulators: Iterable[Simulator]) -> dict[str, Fidelity]:
     """Property -> what its simulator declares as ``fidelity``; "simulated" where it declares none.
 

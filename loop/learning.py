@@ -17,7 +17,7 @@ from loop.errors import LedgerError
 from loop.feasible import within_constraints
 from loop.features import Features
 from loop.known_alloys import KnownAlloys, known_alloys, with_difference
-from loop.laboratory import Consulting, fidelities, parts_of, wanted_of
+from loop.laboratory import fidelities, laboratories, wanted_of
 from loop.ledger import Ledger
 from loop.library import Library
 from loop.measuring import (
@@ -99,9 +99,7 @@ class Learning:
         check_outputs(self.simulators)
         check_targets(campaign.targets, self.simulators)
         self.fidelity = fidelities(self.simulators)
-        self.laboratories = tuple(
-            part for part in parts_of(self.simulators) if isinstance(part, Consulting)
-        )
+        self.laboratories = laboratories(self.simulators)
         self.confirming = confirming_of(self.simulators)
         self.confirmed = tuple(name for part in self.confirming for name in part.confirms)
         self.wanted = wanted_of(self.laboratories) | wanted_again(self.confirming)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from interface.cli import app
 
 ELEMENTS = ("Ag", "Cu", "Ni")
 NAME = "alloys"
@@ -92,3 +97,25 @@ def fill_in(work: Path, target: Path, most: int | None = None) -> int:
         writer.writeheader()
         writer.writerows(rows)
     return len(done)
+
+
+def play_alloys(folder: Path, *words: str) -> None:
+    """The alloys with their table played as the laboratory, run in ``folder`` with more ``words``.
+
+    The campaign's file says one round.
+    """
+    write_alloys(folder / NAME, rounds=1, table=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        done = CliRunner().invoke(app, ["run", NAME, "--plain", *words])
+    assert done.exit_code == 0, done.output
+
+
+def copy_played(played: Path, target: Path) -> None:
+    """What was played, in another folder; its campaign stays where it was.
+
+    The table's absolute path is among the settings.
+    """
+    shutil.copytree(played, target, dirs_exist_ok=True)
+    shutil.rmtree(target / NAME)
+    (target / NAME).symlink_to(played / NAME)

@@ -11,7 +11,6 @@ import torch
 from scipy.integrate import quad
 from torch import Tensor
 
-from generators import registry
 from generators.denoiser import Prediction
 from generators.dynamics.flow import Velocity
 from generators.dynamics.gaussian import GaussianVelocity
@@ -25,6 +24,7 @@ from generators.student import JointStudent, StudentSettings
 from loop.candidate import Candidate
 from loop.errors import InvalidCampaignError, InvalidInputError
 from tests import libraries
+from tests.generators import made
 
 SPREAD = 0.7
 FREE, ASKED, OTHER = 0.5, 2.0, -1.0  # means
@@ -159,16 +159,7 @@ def test_rescaled_predictions_of_any_process(process: str, kind: Kind) -> None:
 
 
 def untrained(name: str, kind: str, **more: Any) -> JointFlow:
-    space = libraries.SPACES[kind]
-    found = registry.create(
-        name,
-        space=space,
-        library=libraries.library(space),
-        targets=libraries.targets(space),
-        properties=libraries.properties(space),
-        settings={"vae": {"steps": 30}} | more,
-        preset="tiny",
-    )
+    found = made.untrained(name, kind, vae={"steps": 30}, **more)
     assert isinstance(found, JointFlow)
     return found
 

@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from generators import registry
 from generators.editor import Editor
 from generators.flow import JointFlow
 from generators.networks.dit import JointTransformer
@@ -24,6 +23,7 @@ from loop.candidate import Candidate, Outcome
 from loop.errors import InvalidInputError
 from loop.protocols import Differentiable
 from tests import libraries
+from tests.generators import made
 
 KIND = "image and compositions"
 SMALL = {"space": "pixel", "first_steps": 8, "retrain_steps": 3, "batch": 8, "plain_rows": 64}
@@ -86,19 +86,10 @@ def test_restored_from_its_tensors_it_is_the_same() -> None:
 
 
 def untrained(name: str, network: str, kind: str = KIND) -> JointFlow:
-    space = libraries.SPACES[kind]
     given = {**SMALL, "network": network}
     if network == "unet":
         given |= {"channels": 4, "width": 16}
-    found = registry.create(
-        name,
-        space=space,
-        library=libraries.library(space),
-        targets=libraries.targets(space),
-        properties=libraries.properties(space),
-        preset="tiny",
-        settings=given,
-    )
+    found = made.untrained(name, kind, **given)
     assert isinstance(found, JointFlow)
     return found
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from generators import registry
 from generators.flow import JointFlow
 from loop.candidate import Candidate
 from loop.errors import InvalidCampaignError, InvalidInputError
 from tests import libraries
+from tests.generators import made
 
 VAE = {"steps": 30}
 REGRESSOR = {"train": True, "width": 16, "depth": 1, "heads": 2, "channels": 8, "batch": 64}
@@ -22,16 +22,7 @@ LENGTHS = {"first_steps": 30, "retrain_steps": 10}
 
 
 def untrained(name: str, kind: str, **more: Any) -> JointFlow:
-    space = libraries.SPACES[kind]
-    found = registry.create(
-        name,
-        space=space,
-        library=libraries.library(space),
-        targets=libraries.targets(space),
-        properties=libraries.properties(space),
-        settings={"vae": VAE, "regressor": REGRESSOR | LENGTHS} | more,
-        preset="tiny",
-    )
+    found = made.untrained(name, kind, **{"vae": VAE, "regressor": REGRESSOR | LENGTHS} | more)
     assert isinstance(found, JointFlow)
     return found
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from generators import registry
 from generators.diffusion import JointDiffusion
 from generators.distil import Effort, distil
 from generators.student import JointStudent, StudentSettings
 from generators.training.checkpoint import torch_generator
 from tests import libraries
+from tests.generators import made
 
 KIND = "compositions"
 TEACHER = "a" * 64
@@ -23,19 +23,12 @@ CASES = [("cosine", "epsilon"), ("vp", "v"), ("edm", "x0")]
 
 @cache
 def trained(process: str, prediction: str) -> JointDiffusion:
-    space = libraries.SPACES[KIND]
-    flow = registry.create(
-        "diffusion",
-        space=space,
-        library=libraries.library(space),
-        targets=libraries.targets(space),
-        properties=libraries.properties(space),
-        settings={"process": process, "prediction": prediction},
-        preset="tiny",
-    )
+    flow = made.untrained("diffusion", KIND, process=process, prediction=prediction)
     assert isinstance(flow, JointDiffusion)
     designs = libraries.scored(flow.library.draw(40, rng=np.random.default_rng(0)))
-    return flow.fit(designs, rng=np.random.default_rng(1))  # type: ignore[return-value]
+    found = flow.fit(designs, rng=np.random.default_rng(1))
+    assert isinstance(found, JointDiffusion)
+    return found
 
 
 def values(flow: JointDiffusion) -> Any:

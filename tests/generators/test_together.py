@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from generators import registry
 from generators.flow import JointFlow
 from generators.gan import JointGAN
 from generators.joint_vae import JointVAE
@@ -17,26 +16,17 @@ from generators.together import fit_together
 from loop.errors import InvalidInputError
 from loop.protocols import silent
 from tests import libraries
+from tests.generators import made
 
 KIND = "compositions"
 
 
-def untrained(name: str, processes: int, device: str = "cpu", **more: Any) -> Any:
-    space = libraries.SPACES[KIND]
-    return registry.create(
-        name,
-        space=space,
-        library=libraries.library(space),
-        targets=libraries.targets(space),
-        properties=libraries.properties(space),
-        settings={"training": {"processes": processes}} | more,
-        preset="tiny",
-        device=device,
-    )
+def untrained(name: str, processes: int) -> Any:
+    return made.untrained(name, KIND, training={"processes": processes})
 
 
-def trained(name: str, processes: int, **more: Any) -> Any:
-    flow = untrained(name, processes, **more)
+def trained(name: str, processes: int) -> Any:
+    flow = untrained(name, processes)
     designs = libraries.scored(flow.library.draw(40, rng=np.random.default_rng(0)))
     return flow.fit(designs, rng=np.random.default_rng(1))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from loop.candidate import Candidate
 from loop.formula import read_composition
 from loop.laboratory import Measurement, Wanted
 from loop.ledger import Ledger
-from tests.laboratories import ELEMENTS, NAME, hardness, write_alloys
+from tests.laboratories import ELEMENTS, NAME, copy_played, hardness, play_alloys, write_alloys
 from tests.loop.ledger_fixtures import campaign
 
 LEDGER = Path("runs") / NAME / "ledger.db"
@@ -40,20 +39,13 @@ def answer(*words: str) -> dict[str, Any]:
 def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A campaign whose table is played as the laboratory, after one round."""
     folder = tmp_path_factory.mktemp("played")
-    write_alloys(folder / NAME, rounds=1, table=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        done = CliRunner().invoke(app, ["run", NAME, "--plain"])
-    assert done.exit_code == 0, done.output
+    play_alloys(folder)
     return folder
 
 
 @pytest.fixture
 def here(played: Path, in_scratch: Path) -> None:
-    shutil.copytree(played, in_scratch, dirs_exist_ok=True)
-    # The table's absolute path is among the settings, so the campaign stays where it was.
-    shutil.rmtree(in_scratch / NAME)
-    (in_scratch / NAME).symlink_to(played / NAME)
+    copy_played(played, in_scratch)
 
 
 def test_what_was_told_is_what_is_scored(in_scratch: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from loop.candidate import Candidate, Outcome
 from loop.formula import read_composition
 from loop.ledger import Ledger
 from loop.targets import Maximise, Minimise, Range, Targets
-from tests.laboratories import ELEMENTS, NAME, hardness, write_alloys
+from tests.laboratories import ELEMENTS, NAME, copy_played, hardness, play_alloys, write_alloys
 
 LEDGER = Path("runs") / NAME / "ledger.db"
 
@@ -45,21 +44,14 @@ def designs(*words: str) -> list[dict[str, Any]]:
 def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A campaign whose table is played as the laboratory, after one round."""
     folder = tmp_path_factory.mktemp("played")
-    write_alloys(folder / NAME, rounds=1, table=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        # Another number of rounds than the file's: asking must not start the campaign anew.
-        done = CliRunner().invoke(app, ["run", NAME, "--plain", "--rounds", "2"])
-    assert done.exit_code == 0, done.output
+    # Another number of rounds than the file's: asking must not start the campaign anew.
+    play_alloys(folder, "--rounds", "2")
     return folder
 
 
 @pytest.fixture
 def here(played: Path, in_scratch: Path) -> None:
-    shutil.copytree(played, in_scratch, dirs_exist_ok=True)
-    # The table's absolute path is among the settings, so the campaign stays where it was.
-    shutil.rmtree(in_scratch / NAME)
-    (in_scratch / NAME).symlink_to(played / NAME)
+    copy_played(played, in_scratch)
 
 
 def contents() -> str:

@@ -130,8 +130,7 @@ def test_a_list_of_constraints_is_for_one_phase() -> None:
         SPACE.allowed("b")
 
 
-def test_a_campaign_file_has_them_and_without_them_keeps_its_hash(tmp_path: Path) -> None:
-    text = """
+CAMPAIGN = """
 [campaign]
 name = "a"
 [space]
@@ -145,23 +144,26 @@ minimise = true
 [simulators]
 use = ["measured"]
 """
+
+
+def test_a_campaign_file_has_them_and_without_them_keeps_its_hash(tmp_path: Path) -> None:
     file = tmp_path / "campaign.toml"
-    file.write_text(text.format(line=""))
+    file.write_text(CAMPAIGN.format(line=""))
     before = load_campaign(file)
     assert "constraints" not in before.settings["space"]
-    file.write_text(text.format(line='constraints = ["Ni >= 0.5"]'))
+    file.write_text(CAMPAIGN.format(line='constraints = ["Ni >= 0.5"]'))
     campaign = load_campaign(file)
     assert campaign.space.constraints == ("Ni >= 0.5",)
     assert campaign.settings_hash() != before.settings_hash()
-    file.write_text(text.format(line='constraints = ["Ni >= 1.5"]'))
+    file.write_text(CAMPAIGN.format(line='constraints = ["Ni >= 1.5"]'))
     with pytest.raises(InvalidCampaignError, match=r"campaign\.toml: space\.constraints"):
         load_campaign(file)
     # A table that names the one phase says the same, and so has the same hash.
-    file.write_text(text.format(line='constraints = { alloy = ["Ni >= 0.5"] }'))
+    file.write_text(CAMPAIGN.format(line='constraints = { alloy = ["Ni >= 0.5"] }'))
     named = load_campaign(file)
     assert named.space.constraints == ("Ni >= 0.5",)
     assert named.settings_hash() == campaign.settings_hash()
-    two = text.replace('phases = ["alloy"]', 'phases = ["a", "b"]')
+    two = CAMPAIGN.replace('phases = ["alloy"]', 'phases = ["a", "b"]')
     file.write_text(two.format(line='constraints = { b = ["Ni >= 0.5"] }'))
     assert load_campaign(file).space.constraints_of("b") == ("Ni >= 0.5",)
     assert load_campaign(file).settings["space"]["constraints"] == {"b": ["Ni >= 0.5"]}
@@ -180,20 +182,6 @@ use = ["measured"]
     ],
 )
 def test_constraints_of_another_form(tmp_path: Path, line: str, words: str) -> None:
-    text = """
-[campaign]
-name = "a"
-[space]
-phases = ["alloy"]
-elements = ["Al", "Ni"]
-{line}
-[compositions]
-file = "x.csv"
-[targets.density_g_per_cm3]
-minimise = true
-[simulators]
-use = ["measured"]
-"""
-    (tmp_path / "campaign.toml").write_text(text.format(line=line))
+    (tmp_path / "campaign.toml").write_text(CAMPAIGN.format(line=line))
     with pytest.raises(InvalidCampaignError, match=words):
         load_campaign(tmp_path)
