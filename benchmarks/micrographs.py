@@ -270,9 +270,9 @@ def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _shown(stage: str, done: int, total: int, **figures: float) -> None:
+def _shown(stage: str, done: int, total: int, **_: float) -> None:
     if done == total:
-        print(f"{stage}: {total} steps, loss {figures.get('loss', math.nan):.4g}", flush=True)
+        print(f"{stage}: {total} steps", flush=True)
 
 
 def main() -> None:

@@ -3,13 +3,13 @@
     python -m benchmarks.students CAMPAIGN [--ledger URL] [--steps K ...] [--targets N] [--method M]
 
 The teacher is the generator that the campaign's last round trained, at guidance 2; its students
-are distilled here, one for each number of steps, and share one head. All get the same requests
-(three properties of fresh library designs, as in ``conditional_accuracy``) and the same noise, and
-the simulator scores every sample. Two-point statistics are those of samples without a request,
-beside held-out micrographs; the error of as many training crops stands beside it. Rates are of
-whole designs, decoding included, arms in turn, the median of several calls; evaluations are counted
-in the networks, per design. "50 steps" is the teacher's network with as many evaluations as a
-50-step sampler takes, guided.
+are distilled here, one for each number of steps, and share all but the network of the joint state.
+All get the same requests (three properties of fresh library designs, as in
+``conditional_accuracy``) and the same noise, and the simulator scores every sample. Two-point
+statistics are those of samples without a request, beside held-out micrographs; the error of as many
+training crops stands beside it. Rates are of whole designs, decoding included, arms in turn, the
+median of several calls; evaluations are counted in the networks, per design. "50 steps" is the
+teacher's network with as many evaluations as a 50-step sampler takes, guided.
 """
 
 from __future__ import annotations
@@ -66,6 +66,8 @@ def counted(
     """Evaluations a design of each network in a call for requests (n, k), guided ones twice."""
     found = {"state": 0, "image statistics": 0, "compositions": 0}
     sketch = generator.sketch.network if generator.sketch is not None else None
+    if isinstance(generator, JointStudent):
+        sketch = generator.sketcher
     networks: dict[str, nn.Module | None] = dict(
         zip(found, (generator.network, sketch, generator.head), strict=True)
     )

@@ -22,13 +22,14 @@ from generators.dynamics.flow import Velocity
 from generators.dynamics.samplers import heun, uniform_times
 from generators.guiding import CONSTANT, Also, GuidingSettings, guide
 from generators.joint import stack_images
-from generators.morphology import Morphology, matched
+from generators.morphology import Morphology, Slopes, matched
 from generators.networks.mlp import VectorFlow
 from generators.sketch import Sketch
 from generators.training.flow_matching import FlowSettings, Rows, RunSettings
 from loop.candidate import Candidate
 
 FloatArray = NDArray[np.float64]
+AT_HAND = 2**26  # numbers of logits that are kept so as not to be computed again
 
 
 class Stages(Asked):
@@ -119,23 +120,48 @@ class Stages(Asked):
         assert self.code is not None
         assert self.code.vae is not None
         vae, sketch = self.code.vae, self.sketch
-        images: NDArray[np.uint8] = vae.decode(latents)
         _, known = self.conditions(requests)
         led = known.any(1) | bool(self.also)
         rows = torch.nonzero(led & (guidance > 0))[:, 0]
         if sketch is None or not len(rows):
-            return latents, images, None
-        own = sketch.morphology.of(images).to(self.device)
-        settings, velocity = self.settings.sketch, self.led(sketch.under, requests, guidance)
-        wanted = sketch.draw(own, velocity, requests, guidance, settings, source)
+            return latents, vae.decode(latents), None
         # Pixels that move one by one make noise; a latent moves interfaces.
-        steps = settings.image_steps if vae.factor > 1 else 0
+        steps = self.settings.sketch.image_steps if vae.factor > 1 else 0
+        slopes, decoded = self.slopes() if steps else None, None
+        numbers = len(latents) * sketch.morphology.pixels * sketch.morphology.phases
+        images: NDArray[np.uint8]
+        if slopes is None or numbers > AT_HAND:
+            images = vae.decode(latents)
+        else:
+            decoded = vae.logits(latents)
+            images = decoded.argmax(1).to(torch.uint8).cpu().numpy()
+            decoded = decoded[rows]
+        own = sketch.morphology.of(images).to(self.device)
+        wanted = self.wanted_statistics(own, requests, guidance, source)
         latents = latents.clone()
         latents[rows], images[rows.cpu().numpy()] = matched(
-            latents[rows], vae.logits, sketch.morphology, wanted[rows], steps=steps
+            latents[rows],
+            vae.logits,
+            sketch.morphology,
+            wanted[rows],
+            steps=steps,
+            slopes=slopes,
+            decoded=decoded,
         )
         own[rows] = wanted[rows]
         return latents, images, sketch.morphology.fractions(own)
+
+    def wanted_statistics(
+        self, own: Tensor, requests: FloatArray, guidance: float, source: torch.Generator
+    ) -> Tensor:
+        """Coordinates (n, m) that images with ``own`` (n, m) are to have under requests (n, k)."""
+        assert self.sketch is not None
+        velocity = self.led(self.sketch.under, requests, guidance)
+        return self.sketch.draw(own, velocity, requests, guidance, self.settings.sketch, source)
+
+    def slopes(self) -> Slopes | None:
+        """Of the statistics of decoded images by their latent; None: those of the decoder."""
+        return None
 
     # After
 

@@ -27,6 +27,7 @@ from generators.steering import Search, damped_step, jacobian_of, one_hot
 from loop.errors import InvalidCampaignError
 
 FloatArray = NDArray[np.float64]
+Slopes = Callable[[Tensor], Tensor]  # latents (n, c, h', w') -> Jacobians (n, size, c h' w')
 PER_PHASE = 3
 CHUNK_PIXELS = 128 * 64 * 64  # of the images in memory at once
 CLOSE = 0.03  # of standardised statistics
@@ -133,6 +134,20 @@ class Morphology:
             parts.append(self.coordinates(statistics(fields)))
         return torch.cat(parts)
 
+    def held(self, logits: Tensor, fractions: Tensor) -> tuple[Tensor, Tensor]:
+        """Labels, one-hot, with ``thresholds`` for fractions (n, p - 1), and coordinates (n, size).
+
+        Both with gradient by the logits (n, p, h, w). The coordinate of a fraction is that without
+        thresholds: one far from the decoder's own roughens interfaces, so the logits are to have
+        the fraction by themselves, too.
+        """
+        offset = thresholds(logits.detach(), fractions)
+        hard, through = one_hot(logits + offset, SOFTNESS)
+        _, plain = one_hot(logits, SOFTNESS)
+        found = statistics(through).unflatten(1, (-1, PER_PHASE))
+        found = torch.cat([plain.mean((2, 3))[:, 1:, None], found[..., 1:]], dim=2)
+        return hard, self.coordinates(found.flatten(1))
+
     def fractions(self, coordinates: Tensor) -> Tensor:
         """(n, p - 1) area fractions in coordinates (n, size), within 0 and 1."""
         std = torch.from_numpy(self.scale.std[::PER_PHASE]).to(coordinates)
@@ -205,18 +220,23 @@ def matched(
     *,
     steps: int,
     close: float = CLOSE,
+    slopes: Slopes | None = None,
+    decoded: Tensor | None = None,
 ) -> tuple[Tensor, NDArray[np.uint8]]:
     """Latents (n, c, h', w') near the given ones whose images have ``wanted`` (n, size).
 
     Returns them and their images (n, h, w), decoded with ``thresholds``.
 
     At most ``steps`` Gauss-Newton steps, until every coordinate is within ``close``. A step that
-    brings an image no nearer is taken back.
+    brings an image no nearer is taken back. ``slopes``: Jacobians in the place of the decoder's
+    own, which cost a decoding backwards for each coordinate; what a step brought is always judged
+    on the decoded image. ``decoded``: the logits (n, p, h, w) of ``latents``, where they are known.
     """
     size = max(1, CHUNK_PIXELS // morphology.pixels)
+    known = [None] * -(-len(latents) // size) if decoded is None else list(decoded.split(size))
     parts = [
-        _matched(z, logits, morphology, y, steps, close)
-        for z, y in zip(latents.split(size), wanted.split(size), strict=True)
+        _matched(z, logits, morphology, y, steps, close, slopes, raw)
+        for z, y, raw in zip(latents.split(size), wanted.split(size), known, strict=True)
     ]
     return torch.cat([z for z, _ in parts]), np.concatenate([images for _, images in parts])
 
@@ -228,6 +248,8 @@ def _matched(
     wanted: Tensor,
     steps: int,
     close: float,
+    slopes: Slopes | None,
+    decoded: Tensor | None,
 ) -> tuple[Tensor, NDArray[np.uint8]]:
     n = len(latents)
     search = Search(n, REACH)
@@ -242,19 +264,13 @@ def _matched(
         if not len(rows):
             break
         at = rows.to(latents.device)
-        z = trial[at]
-        with torch.set_grad_enabled(turn < steps):
-            z.requires_grad_(turn < steps)
-            raw = logits(z)
-            offset = thresholds(raw.detach(), fractions[at])
-            hard, through = one_hot(raw + offset, SOFTNESS)
-            _, plain = one_hot(raw, SOFTNESS)
-            # A threshold far from the decoder's own roughens interfaces, so the latent is to have
-            # the fraction without, too.
-            held = statistics(through).unflatten(1, (-1, PER_PHASE))
-            found = torch.cat([plain.mean((2, 3))[:, 1:, None], held[..., 1:]], dim=2)
-            found = morphology.coordinates(found.flatten(1))
-            slopes = jacobian_of(found, [z])[0].cpu() if turn < steps else None
+        z, last = trial[at], turn == steps
+        own = slopes is None and not last
+        with torch.set_grad_enabled(own):
+            z.requires_grad_(own)
+            raw = logits(z) if decoded is None or turn or own else decoded
+            hard, found = morphology.held(raw, fractions[at])
+            jacobian = jacobian_of(found, [z])[0].cpu() if own else None
         residual = (wanted[at] - found.detach()).double().cpu()
         near = (residual.abs() <= close).all(1)
         better = search.judge(rows, residual.square().sum(1), near)
@@ -264,9 +280,12 @@ def _matched(
         if images is None:
             images = labels
         images[kept.numpy()] = labels[better.numpy()]
-        if slopes is None:
+        if last:
             break
-        jacobians[kept], errors[kept] = slopes[better], residual[better]
+        if jacobian is None:
+            assert slopes is not None
+            jacobian = slopes(z).double().cpu()
+        jacobians[kept], errors[kept] = jacobian[better], residual[better]
         move = damped_step(jacobians, errors, search.reach)
         trial = best + move.reshape(best.shape).to(best)
     assert images is not None

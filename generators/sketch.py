@@ -52,13 +52,7 @@ class Sketch:
     @staticmethod
     def create(morphology: Morphology, properties: int, settings: SketchSettings) -> Sketch:
         """Untrained, on the CPU."""
-        network = VectorFlow(
-            size=morphology.size,
-            context=0,
-            properties=properties,
-            width=settings.width,
-            depth=settings.depth,
-        )
+        network = sketch_network(morphology, properties, settings)
         return Sketch(morphology, network, np.full(morphology.phases - 1, -1))
 
     def trained(
@@ -127,15 +121,16 @@ class Sketch:
 
         ``velocity``: that of ``under``, guided. Requested fractions are set, for they are known.
         """
-        noise = torch.randn(own.shape, generator=source).to(own)
-        start = settings.start
-        times = torch.linspace(start, 1.0, settings.sample_steps + 1, device=own.device)
-        begin = interpolate(own, noise, torch.full((len(own),), start).to(own))
-        found = heun(velocity, begin, times)
+        times = torch.linspace(settings.start, 1.0, settings.sample_steps + 1, device=own.device)
+        found = heun(velocity, begun(own, settings, source), times)
+        return self.as_asked(found, requests, guidance)
+
+    def as_asked(self, found: Tensor, requests: FloatArray, guidance: float) -> Tensor:
+        """Coordinates (n, m) in which the fractions that requests (n, k) name are set."""
         if guidance > 0:
             for phase, j in enumerate(self.fractions, 1):
                 if j >= 0:
-                    given = torch.from_numpy(requests[:, j]).to(own.device)
+                    given = torch.from_numpy(requests[:, j]).to(found.device)
                     found = self.morphology.with_fraction(found, phase, given)
         return found
 
@@ -175,6 +170,23 @@ class Sketch:
         sketch.network.to(device).eval()
         sketch.fractions = fractions
         return sketch
+
+
+def sketch_network(morphology: Morphology, properties: int, settings: SketchSettings) -> VectorFlow:
+    """The untrained network for so many properties."""
+    return VectorFlow(
+        size=morphology.size,
+        context=0,
+        properties=properties,
+        width=settings.width,
+        depth=settings.depth,
+    )
+
+
+def begun(own: Tensor, settings: SketchSettings, source: torch.Generator) -> Tensor:
+    """What a drawing begins with: coordinates ``own`` (n, m), noised to ``settings.start``."""
+    noise = torch.randn(own.shape, generator=source).to(own)
+    return interpolate(own, noise, torch.full((len(own),), settings.start).to(own))
 
 
 def same_fractions(fractions: FloatArray, values: FloatArray) -> NDArray[np.int64]:

@@ -3,7 +3,8 @@
 It takes a flow's place wherever designs are proposed; ``generators.distil`` makes one. The
 guidance scale is an input of its networks, so that a guided step costs one evaluation, not two
 (Meng et al. 2023, arXiv:2210.03142). Walks and edits need a velocity at every time, which a student
-has not: they stay with the teacher.
+has not: they stay with the teacher. Images are moved to the statistics that are asked for by the
+slopes of a network of its own (``slopes``).
 """
 
 from __future__ import annotations
@@ -23,6 +24,11 @@ from generators.dynamics.gaussian import GaussianVelocity
 from generators.dynamics.steps import GaussianStep, PlainStep, Step
 from generators.flow import JointFlow
 from generators.guiding import Also
+from generators.morphology import Slopes
+from generators.networks.mlp import VectorFlow
+from generators.networks.statistics import StatisticsNetwork
+from generators.sketch import begun, sketch_network
+from generators.slopes import slopes_network, slopes_of
 from generators.student_rate import rate_of
 from generators.training.distillation import METHODS, Method, student_sample
 from generators.training.flow_matching import FlowSettings
@@ -32,17 +38,18 @@ from loop.protocols import Progress, silent
 
 FloatArray = NDArray[np.float64]
 MOST_STEPS = 16
-SKETCH_STEPS = 6
+SKETCH_STEPS = 6  # of Heun's, of a student that has not learned the image's statistics
 SCALE_MIDDLE = 2.0  # guidance scales are shown to the networks less this
 SCALE = "guidance"  # of the condition that holds it, after the properties
 
 
 @dataclass(frozen=True, slots=True)
 class StudentSettings:
-    """``steps`` of the joint state and ``head_steps`` of the vectors given the image.
+    """``steps`` of the joint state, ``sketch_steps`` of the image's statistics and ``head_steps``
+    of the vectors given the image.
 
     ``guidance``: least and greatest scale that it can be asked for. ``method``: of the joint
-    state; the vectors are always distilled directly.
+    state; the others are always distilled directly.
     Raises InvalidInputError for steps below 1 or above 16, and scales out of order or below 0.
     """
 
@@ -50,9 +57,11 @@ class StudentSettings:
     head_steps: int = 4
     guidance: tuple[float, float] = (2.0, 2.0)
     method: Method = field(default="direct", metadata={"choices": METHODS})
+    sketch_steps: int = 2
 
     def __post_init__(self) -> None:
-        for name, steps in (("steps", self.steps), ("head_steps", self.head_steps)):
+        for name in ("steps", "head_steps", "sketch_steps"):
+            steps = getattr(self, name)
             if not 1 <= steps <= MOST_STEPS:
                 raise InvalidInputError(
                     f"student: {name} is {steps}; expected 1 to {MOST_STEPS} (1 to 4 are usual)"
@@ -75,6 +84,8 @@ class JointStudent(JointFlow):
     lessons: StudentSettings
     flow: JointFlow  # its teacher
     teacher: str  # hash of the teacher's checkpoint
+    sketcher: VectorFlow | None = None  # None: with the teacher's own
+    statistics: StatisticsNetwork | None = None  # None: with the decoder's own slopes
 
     @staticmethod
     def of(flow: JointFlow, settings: StudentSettings, teacher: str) -> JointStudent:
@@ -108,6 +119,16 @@ class JointStudent(JointFlow):
         with_another_condition(network, new.network)
         if flow.head is not None and new.head is not None:
             with_another_condition(flow.head, new.head)
+        if flow.sketch is not None:
+            shape = new.network.latent_shape
+            assert shape is not None
+            properties, sizes = sum(wider.widths), flow.settings.sketch
+            new.sketcher = sketch_network(flow.sketch.morphology, properties, sizes)
+            new.sketcher.to(flow.device)
+            with_another_condition(flow.sketch.network, new.sketcher)
+            assert flow.code.vae is not None
+            if flow.code.vae.factor > 1:  # pixels are not moved, see ``sketched``
+                new.statistics = slopes_network(shape, flow.sketch.morphology).to(flow.device)
         return new
 
     # What a flow does in many evaluations
@@ -141,6 +162,28 @@ class JointStudent(JointFlow):
             self.lessons.head_steps,
         )
         return self.redrawn(images, found, vectors, requests)
+
+    def wanted_statistics(
+        self, own: Tensor, requests: FloatArray, guidance: float, source: torch.Generator
+    ) -> Tensor:
+        sketcher, sketch = self.sketcher, self.sketch
+        if sketcher is None:
+            return super().wanted_statistics(own, requests, guidance, source)
+        assert sketch is not None
+        settings = self.settings.sketch
+        y, known = self.scaled_conditions(requests, guidance)
+        found = student_sample(
+            PlainStep(),
+            lambda x, t: sketcher(x, t, x[:, :0], y, known),
+            begun(own, settings, source),
+            self.lessons.sketch_steps,
+            settings.start,
+        )
+        return sketch.as_asked(found, requests, guidance)
+
+    def slopes(self) -> Slopes | None:
+        network = self.statistics
+        return None if network is None else lambda latents: slopes_of(network, latents)
 
     def rate(self) -> nn.Module:
         """Its network as the rate of its steps; see ``student_rate``."""

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from generators.flow import JointFlow
 from generators.student import JointStudent, StudentSettings
 from generators.training import checkpoint
@@ -20,15 +22,17 @@ from generators.training.files import write_whole
 from loop.errors import InvalidInputError
 
 ENDING = ".students.json"
-NETWORK, HEAD = "student.", "head."
+NETWORK, HEAD, SKETCH, STATISTICS = "student.", "head.", "sketch.", "statistics."
 
 
 def save_student(student: JointStudent, folder: Path) -> tuple[str, Path]:
     """Weights and model card into ``folder/<sha256>.safetensors``; returns hash and path."""
-    network = student.trained_network()
-    tensors = {f"{NETWORK}{k}": v for k, v in network.state_dict().items()}
-    if student.head is not None:
-        tensors |= {f"{HEAD}{k}": v for k, v in student.head.state_dict().items()}
+    student.trained_network()  # says so when there is none
+    tensors = {
+        f"{name}{k}": v
+        for name, network in networks(student).items()
+        for k, v in network.state_dict().items()
+    }
     card = {
         "generator": student.name,
         "teacher": student.teacher,
@@ -62,11 +66,24 @@ def load_student(flow: JointFlow, path: Path, *, teacher: str) -> JointStudent:
     given = dict(card["settings"])
     low, high = given.pop("guidance")
     student = JointStudent.of(flow, StudentSettings(guidance=(low, high), **given), teacher)
-    for name, network in ((NETWORK, student.network), (HEAD, student.head)):
-        if network is not None:
-            load_weights(network, tensors, name, path)
-            network.eval()
+    # Students from before these were distilled draw statistics with their teacher's network.
+    if not any(name.startswith(SKETCH) for name in tensors):
+        student.sketcher = student.statistics = None
+    for name, network in networks(student).items():
+        load_weights(network, tensors, name, path)
+        network.eval()
     return student
+
+
+def networks(student: JointStudent) -> dict[str, nn.Module]:
+    """Those that a student has of its own, by the beginning of their weights' names."""
+    named = {
+        NETWORK: student.network,
+        HEAD: student.head,
+        SKETCH: student.sketcher,
+        STATISTICS: student.statistics,
+    }
+    return {name: network for name, network in named.items() if network is not None}
 
 
 # Which there are

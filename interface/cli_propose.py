@@ -193,6 +193,7 @@ def distil(
         "student": digest,
         "teacher": student.teacher,
         "steps": student.lessons.steps,
+        "sketch_steps": student.lessons.sketch_steps,
         "head_steps": student.lessons.head_steps,
         "guidance": list(student.lessons.guidance),
         "method": student.lessons.method,

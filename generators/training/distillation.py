@@ -46,10 +46,12 @@ def student_map(step: Step, field: Velocity, x: Tensor, t: Tensor, end: Tensor) 
     return step(x, t, end, field(x, t))
 
 
-def student_sample(step: Step, field: Velocity, noise: Tensor, steps: int) -> Tensor:
-    """Data (b, d) of noise (b, d) in ``steps`` evaluations."""
+def student_sample(
+    step: Step, field: Velocity, noise: Tensor, steps: int, start: float = 0.0
+) -> Tensor:
+    """Data (b, d) of what is at time ``start``, by default noise, in ``steps`` evaluations."""
     x = noise
-    times = torch.linspace(0.0, 1.0, steps + 1).to(x.device, x.dtype)
+    times = torch.linspace(start, 1.0, steps + 1).to(x.device, x.dtype)
     for i in range(steps):
         x = student_map(step, field, x, times[i].expand(len(x)), times[i + 1].expand(len(x)))
     return x
@@ -123,7 +125,8 @@ def endpoint_error(
         for i in range(0, len(paths), batch):
             rows = slice(i, i + batch)
             field = _under(network, [part[rows].to(device) for part in paths.conditions])
-            found = student_sample(step, field, paths.states[rows, 0].to(device), steps)
+            begin = paths.states[rows, 0].to(device)
+            found = student_sample(step, field, begin, steps, float(paths.times[0]))
             squared += float((found.cpu() - ends[rows]).square().sum())
     spread = float((ends - ends.mean(0)).square().sum())
     return squared / spread if spread > 0 else 0.0

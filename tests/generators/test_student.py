@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from generators.distil import Effort, distil, spread_requests
+from generators.distil import Effort, distil
 from generators.dynamics.steps import GaussianStep
 from generators.student import JointStudent, StudentSettings
-from generators.student_files import load_student, register, registered
+from generators.student_files import load_student, networks, register, registered
+from generators.training import checkpoint
 from generators.training.checkpoint import torch_generator
 from generators.training.distillation import METHODS, Method
 from generators.training.resume import TrainingState
+from generators.walks import spread_requests
 from loop.errors import InvalidInputError
 from tests import libraries
 from tests.generators.test_flow import KINDS, trained, untrained
@@ -25,7 +27,18 @@ from tests.generators.test_flow import KINDS, trained, untrained
 BOTH = "image and compositions"
 TEACHER = "a" * 64
 LITTLE = Effort(
-    paths=64, walk=2, steps=6, batch=16, noises=2, head_walk=4, head_steps=8, head_batch=32
+    paths=64,
+    walk=2,
+    steps=6,
+    batch=16,
+    noises=2,
+    head_walk=4,
+    head_steps=8,
+    head_batch=32,
+    sketch_steps=6,
+    sketch_batch=32,
+    slope_steps=4,
+    slope_batch=16,
 )
 
 
@@ -52,16 +65,17 @@ def requests(kind: str, n: int = 6) -> Any:
 
 
 def weights(found: JointStudent) -> torch.Tensor:
-    networks = [n for n in (found.network, found.head) if n is not None]
-    return torch.cat([p.detach().reshape(-1) for n in networks for p in n.parameters()])
+    every = networks(found).values()
+    return torch.cat([p.detach().reshape(-1) for n in every for p in n.parameters()])
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_designs_in_a_few_evaluations(kind: str) -> None:
     found = student(kind)
-    calls = {"network": 0, "head": 0}
+    calls = {"network": 0, "head": 0, "sketcher": 0}
     handles = []
-    for name, network in (("network", found.network), ("head", found.head)):
+    for name in calls:
+        network = getattr(found, name)
         if network is not None:
 
             def count(*_: Any, name: str = name) -> None:
@@ -72,7 +86,11 @@ def test_designs_in_a_few_evaluations(kind: str) -> None:
     designs = found.generate(requests(kind), guidance=2.0, rng=rng)
     for handle in handles:
         handle.remove()
-    assert calls == {"network": 2, "head": 4 if found.head is not None else 0}
+    assert calls == {
+        "network": 2,
+        "head": 4 if found.head is not None else 0,
+        "sketcher": 2 if found.sketch is not None else 0,
+    }
     assert len({c.id for c in designs}) == 6
     for c in designs:
         assert found.space.violations(c) == []
@@ -150,6 +168,51 @@ def test_an_interrupted_distillation_ends_as_one_that_was_not(tmp_path: Path) ->
             student_of("compositions", method="progressive", keep=keep, progress=progress)
     resumed = student_of("compositions", method="progressive", keep=keep)
     assert torch.equal(weights(resumed), whole)
+
+
+def test_the_image_statistics_are_those_of_the_teacher() -> None:
+    """Lessons bring what it asks of an image nearer to what its teacher would ask."""
+    kind, errors = "image", []
+    for much in (0.0, 2e-3):
+        effort = Effort(
+            paths=256,
+            walk=4,
+            steps=1,
+            batch=16,
+            noises=4,
+            sketch_steps=200,
+            sketch_batch=128,
+            sketch_rate=much,
+            slope_steps=1,
+            slope_batch=8,
+        )
+        found = student_of(kind, effort=effort, guidance=(1.0, 3.0))
+        errors.append(found.metrics["sketch_endpoint_error"])
+    assert errors[1] < 0.7 * errors[0]
+
+
+def test_a_requested_fraction_is_met_to_the_pixel() -> None:
+    found = student("image")
+    asked = np.linspace(0.35, 0.65, 12)[:, None]
+    designs = found.generate(asked, guidance=2.0, rng=np.random.default_rng(0))
+    made = np.stack([c.microstructure for c in designs if c.microstructure is not None])
+    assert np.abs(made.mean((1, 2)) - asked[:, 0]).max() <= 0.5 / made[0].size + 1e-7
+
+
+def test_a_student_from_before_statistics_were_distilled_is_read(tmp_path: Path) -> None:
+    """It draws them with its teacher's network, and moves images by the decoder's own slopes."""
+    _, path = student("image").save(tmp_path)
+    tensors, card = checkpoint.load(path)
+    card["settings"].pop("sketch_steps")
+    old = {k: v for k, v in tensors.items() if not k.startswith(("sketch.", "statistics."))}
+    _, before = checkpoint.save(tmp_path, old, card)
+    back = load_student(trained("image"), before, teacher=TEACHER)
+    assert back.sketcher is None
+    assert back.slopes() is None
+    asked = np.linspace(0.35, 0.65, 12)[:, None]
+    designs = back.generate(asked, guidance=2.0, rng=np.random.default_rng(0))
+    made = np.stack([c.microstructure for c in designs if c.microstructure is not None])
+    assert np.abs(made.mean((1, 2)) - asked[:, 0]).max() <= 0.5 / made[0].size + 1e-7
 
 
 def test_requests_are_subsets_of_what_is_known() -> None:
@@ -237,11 +300,15 @@ def test_what_cannot_be_distilled() -> None:
         distil(trained(BOTH), np.zeros((0, 2)), teacher=TEACHER, rng=np.random.default_rng(0))
 
 
-def test_a_head_may_be_shared() -> None:
-    first = student("compositions")
-    second = student_of("compositions", steps=1, like=first)
-    assert second.head is first.head
-    assert second.metrics["head_endpoint_error"] == first.metrics["head_endpoint_error"]
+def test_all_but_the_state_may_be_shared() -> None:
+    first = student(BOTH)
+    second = student_of(BOTH, steps=1, like=first)
+    for name in ("head", "sketcher", "statistics"):
+        assert getattr(first, name) is not None
+        assert getattr(second, name) is getattr(first, name)
+    for name in ("head_endpoint_error", "sketch_endpoint_error", "slopes_error"):
+        assert second.metrics[name] == first.metrics[name]
     assert second.lessons.steps == 1
-    with pytest.raises(InvalidInputError, match="knows other scales or head_steps"):
+    first = student("compositions")
+    with pytest.raises(InvalidInputError, match="knows other scales, head_steps or"):
         student_of("compositions", like=first, guidance=3.0)

@@ -60,7 +60,16 @@ def test_lessons_bring_it_nearer_to_the_teacher(process: str, prediction: str) -
     flow, errors = trained(process, prediction), []
     for steps, rate in ((1, 0.0), (80, 1e-3)):
         effort = Effort(
-            paths=256, walk=4, steps=steps, batch=32, rate=rate, noises=1, head_walk=4, head_steps=1
+            paths=256,
+            walk=4,
+            steps=steps,
+            batch=32,
+            rate=rate,
+            noises=1,
+            head_walk=4,
+            head_steps=1,
+            sketch_steps=1,
+            slope_steps=1,
         )
         found = distil(
             flow, values(flow), teacher=TEACHER, rng=np.random.default_rng(4), effort=effort

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from generators.distil import FREE, Effort, Walks, distil, spread_requests
+from generators.distil import Effort, distil
 from generators.flow import JointFlow
 from generators.labels import label_bits
 from generators.registry import PRESETS
@@ -21,6 +21,7 @@ from generators.student_files import load_student
 from generators.training.checkpoint import torch_generator
 from generators.training.distillation import endpoint_error
 from generators.training.flow_matching import Draws, Rows, RunSettings
+from generators.walks import FREE, Walks, spread_requests
 from loop.candidate import Candidate
 from loop.errors import InvalidInputError
 from loop.process_labels import label_codes
@@ -29,12 +30,10 @@ from tests import libraries
 from tests.generators import test_sparse_generators as alloys
 from tests.generators.test_flow import TINY
 from tests.generators.test_label_children import labelled
+from tests.generators.test_student import LITTLE
 
 FloatArray = NDArray[np.float64]
 TEACHER = "a" * 64
-LITTLE = Effort(
-    paths=64, walk=2, steps=6, batch=16, noises=2, head_walk=4, head_steps=8, head_batch=32
-)
 KINDS = ("alloys", "diffusion", "images")
 WIDTHS = (3, 2)  # values of "processing" and of "quench" in either space
 
@@ -255,7 +254,7 @@ def test_compositions_are_taught_given_the_labels_that_are_asked_for() -> None:
     rng = torch_generator(np.random.default_rng(3))
     ends = walks.states(2, 2, rng, silent).states[:, -1]
     noises = 2
-    context, y, known = walks.vectors(ends, 2, 2, noises, rng, silent).conditions
+    context, y, known = walks.vectors(ends, None, 2, 2, noises, rng, silent).conditions
     labels = sum(flow.widths[len(flow.properties) :])
     assert context.shape == (noises * len(asked), len(alloys.ELEMENTS) + labels)
     assert set(context.unique().tolist()) == {-1.0, 1.0}
