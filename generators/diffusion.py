@@ -26,6 +26,7 @@ from generators.dynamics.samplers import (
     euler,
     heun,
     standard_normal,
+    stream_of,
 )
 from generators.dynamics.schedules import EDM, Level, every_row
 from generators.dynamics.stochastic import (
@@ -132,7 +133,7 @@ def draw_states(prediction: Prediction, noise: Tensor, settings: DiffusionSettin
     et al. 2021, appendix C; Tweedie). "adaptive" chooses its own steps.
     """
     process, steps, sampler = prediction.process, settings.sample_steps, settings.sampler
-    path, denoise, drawing = process.path, prediction.denoiser(), standard_normal(_stream(noise))
+    path, denoise, drawing = process.path, prediction.denoiser(), standard_normal(stream_of(noise))
     signal, sigma = (float(part) for part in process.noisiest)
     x = math.hypot(signal, sigma) * noise
     if sampler in OF_VELOCITY:
@@ -164,9 +165,3 @@ def draw_states(prediction: Prediction, noise: Tensor, settings: DiffusionSettin
             x = edm(prediction.denoiser(EDM()), x, sigmas, churn=churn, noise=drawing)
     last = times[-1:]
     return denoise(x, every_row(float(last), x)) if float(path.level(last).noise) > 0 else x
-
-
-def _stream(noise: Tensor) -> torch.Generator:
-    """A stream of random numbers that is given by the noise (n, state) itself."""
-    first = noise.flatten()[:2].cpu().float().view(torch.int32).tolist()
-    return torch.Generator().manual_seed(sum(abs(word) << 31 * i for i, word in enumerate(first)))

@@ -28,7 +28,7 @@ from generators.asked import CALIBRATED
 from generators.coding import JointCode
 from generators.dynamics.flow import Velocity
 from generators.dynamics.gaussian import GaussianVelocity
-from generators.dynamics.samplers import heun, uniform_times
+from generators.dynamics.samplers import ancestral, heun, uniform_times
 from generators.guided import Guided
 from generators.guiding import check_guiding, rescaled_velocity
 from generators.joint import stack_images
@@ -294,10 +294,12 @@ class JointFlow(Guided):
     def sample(self, noise: Tensor, requests: FloatArray, guidance: float) -> Tensor:
         """States (n, state) that the noise (n, state) becomes under requests (n, k).
 
-        Where nothing guides, in twice as many steps, for one costs half of a guided one.
+        Where nothing guides, in twice as many evaluations, for one costs half of a guided one.
         """
         steps = self.settings.sample_steps
         if guidance == 0 or not (np.isfinite(requests).any() or self.also):
+            if self.trained_network().latent_shape is not None:
+                return ancestral(self.velocity(requests, 0.0), noise, 4 * steps)
             steps, guidance = 2 * steps, 0.0
         times = uniform_times(steps).to(self.device)
         request = self.leading(requests, guidance)

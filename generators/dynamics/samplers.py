@@ -18,7 +18,7 @@ from torch import Tensor
 from generators.dynamics.flow import Velocity
 from generators.dynamics.ode import integrate
 from generators.dynamics.parameterisation import Denoiser, posterior
-from generators.dynamics.schedules import EDM, Level, Path, every_row
+from generators.dynamics.schedules import EDM, Level, Path, Straight, every_row, rows_like
 from loop.errors import InvalidInputError
 
 # Of the end point where nothing is drawn; "ddpm" is of the variance, over the noise that is drawn.
@@ -44,6 +44,12 @@ def standard_normal(generator: torch.Generator) -> Noise:
         return made.to(x.device)
 
     return draw
+
+
+def stream_of(noise: Tensor) -> torch.Generator:
+    """A stream of random numbers that is given by the noise (n, ...) itself."""
+    first = noise.flatten()[:2].cpu().float().view(torch.int32).tolist()
+    return torch.Generator().manual_seed(sum(abs(word) << 31 * i for i, word in enumerate(first)))
 
 
 # Of a velocity
@@ -157,6 +163,22 @@ def dpm_solver_pp(denoise: Denoiser, x: Tensor, path: Path, times: Tensor) -> Te
         x = ratio * x + (float(after.signal) - ratio * float(level.signal)) * d
         before, last_h = x0, h
     return x
+
+
+def ancestral(velocity: Velocity, noise: Tensor, steps: int) -> Tensor:
+    """``ddpm`` on the straight path in equal ``steps``, from the velocity of a flow.
+
+    Fresh noise at every step takes away errors that a solver of the ODE would carry to the end
+    (Karras et al. 2022, section 4), among them that samples are too much alike. Which noise is
+    given by what it begins with (``stream_of``), so that one noise gives one sample.
+    """
+    path = Straight()
+
+    def denoise(x: Tensor, t: Tensor) -> Tensor:
+        return x + rows_like(path.level(t).noise, x) * velocity(x, t)
+
+    drawing = standard_normal(stream_of(noise))
+    return ddpm(denoise, noise, path, uniform_times(steps), noise=drawing)
 
 
 def edm(

@@ -197,3 +197,28 @@ def test_guidance_in_an_interval() -> None:
         t = torch.full((6,), time, dtype=torch.float64)
         expected = CONDITIONAL if 0.3 <= time <= 0.6 else PLAIN
         assert torch.equal(limited(NOISE, t), expected(NOISE, t))
+
+
+def test_fresh_noise_on_the_straight_path_has_weak_order_one() -> None:
+    """Of N(m, s²): the mean is met, and the variance's error halves with the steps."""
+    n, m, s = 400_000, 1.5, 0.6
+    velocity = gaussian(torch.tensor([m]), torch.tensor([[s * s]]))
+    noise = torch.randn(n, 1, generator=torch.Generator().manual_seed(0))
+    errors = []
+    for steps in (8, 16, 32):
+        found = samplers.ancestral(velocity, noise, steps)
+        assert float(found.mean()) == pytest.approx(m, abs=4 * s / n**0.5)
+        errors.append(float(found.var()) - s * s)
+    scatter = 4 * s * s * (2 / n) ** 0.5  # of a variance: four standard deviations
+    for coarse, fine in itertools.pairwise(errors):
+        # What is left of second order is a fifth of the error of the coarser one at most.
+        assert coarse / 2 - fine == pytest.approx(0.0, abs=1.5 * scatter + 0.2 * abs(coarse))
+    assert abs(errors[0]) > 8 * scatter
+
+
+def test_one_noise_gives_one_sample() -> None:
+    velocity = gaussian(MEAN.float(), (ROOT @ ROOT).float())
+    noise = NOISE.float()
+    found = [samplers.ancestral(velocity, x, 6) for x in (noise, noise.clone(), noise + 0.1)]
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
