@@ -22,7 +22,7 @@ from generators.training.loop import Schedule, train
 from generators.training.resume import TrainingState
 from loop.protocols import Progress, silent
 
-WIDTH, DEPTH = 64, 3
+WIDTH, DEPTH = 32, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,21 +82,24 @@ def slopes_of(network: nn.Module, latents: Tensor) -> Tensor:
 
 
 def slope_error(network: nn.Module, rows: SlopeRows, scales: tuple[Tensor, Tensor]) -> float:
-    """Mean squared error of the Jacobians over that of no slopes at all (``slope_scales``)."""
-    size = 256
-    total = torch.zeros(())
-    for start in range(0, len(rows), size):
-        some = slice(start, start + size)
-        found = slopes_of(network, rows.latents[some].to(scales[1].device)).float().cpu()
-        wrong = (found - rows.jacobians[some]).square().sum(2) / scales[1].cpu()
-        total = total + wrong.mean(1).sum()
-    return float(total) / len(rows)
+    """Mean of |error|² / (|slope|² + ``size``) over images and statistics; see ``slope_scales``."""
+    step, size = 256, scales[1].cpu()
+    total = 0.0
+    for start in range(0, len(rows), step):
+        exact = rows.jacobians[start : start + step]
+        latents = rows.latents[start : start + step].to(scales[1].device)
+        wrong = (slopes_of(network, latents).float().cpu() - exact).square().sum(2)
+        total += float((wrong / (exact.square().sum(2) + size)).mean(1).sum())
+    return total / len(rows)
 
 
 def slope_scales(rows: SlopeRows) -> tuple[Tensor, Tensor]:
-    """(m,) variances of the statistics, and (m,) mean squares of the lengths of their slopes."""
+    """(m,) variances of the statistics, and (m,) medians of the squared lengths of their slopes.
+
+    Images of nearly one phase have far longer slopes, which would make up most of a mean.
+    """
     spread = rows.statistics.var(0, unbiased=False).clamp_min(1e-12)
-    return spread, rows.jacobians.square().sum(2).mean(0).clamp_min(1e-12)
+    return spread, rows.jacobians.square().sum(2).median(0).values.clamp_min(1e-12)
 
 
 def learn_slopes(
@@ -111,7 +114,11 @@ def learn_slopes(
     progress: Progress = silent,
     keep: TrainingState | None = None,
 ) -> float:
-    """Train ``network`` in place; returns the final loss, 2 for one that knows nothing."""
+    """Train ``network`` in place; returns the final loss.
+
+    That is the squared error of the statistics over their variance and that of their slopes, over
+    the root of (|slope|² + size) size, see ``slope_scales``.
+    """
     spread, size = (x.to(device) for x in slope_scales(rows))
 
     def batches() -> Iterator[tuple[Tensor, ...]]:
@@ -125,8 +132,9 @@ def learn_slopes(
         z = latents.requires_grad_()
         found = network(z)
         values = ((found - statistics).square() / spread).mean()
-        # One random sum of the statistics has the mean squared error of all their slopes.
-        weights = signs / size.sqrt()
+        # One random sum of the statistics has the mean squared error of all their slopes. Between
+        # relative and absolute errors: the longest slopes count more, but not alone.
+        weights = signs / ((jacobians.square().sum(2) + size) * size).sqrt().sqrt()
         (slope,) = torch.autograd.grad((weights * found).sum(), z, create_graph=True)
         wrong = slope.flatten(1) - (weights[..., None] * jacobians).sum(1)
         return values + wrong.square().sum(1).mean() / len(size)

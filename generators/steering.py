@@ -174,8 +174,10 @@ def values_of(models: Sequence[Differentiable], properties: Sequence[str]) -> Va
 
 def one_hot(logits: Tensor, softness: float = SOFTNESS) -> tuple[Tensor, Tensor]:
     """Labels as fields (n, p, h, w) of 0 and 1, and the same with the probabilities' gradient."""
-    probability = (logits.float() / softness).softmax(1)
     hard = functional.one_hot(logits.argmax(1), logits.shape[1]).permute(0, 3, 1, 2).float()
+    if not (logits.requires_grad and torch.is_grad_enabled()):
+        return hard, hard
+    probability = (logits.float() / softness).softmax(1)
     # The difference is exactly zero, so the values are the labels'.
     return hard, hard + (probability - probability.detach())
 
