@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -93,22 +93,30 @@ def asked_besides(
     Raises InvalidInputError for a name that is neither a property nor a label, and for a guidance
     where nothing is asked that it could be of.
     """
-    from flows.proposal import read_wishes
-
     asked = named_wishes(given or ())
     if guidance is not None and not asked:
         raise InvalidInputError(
             "--guidance says how strongly --set is followed; add --set PROPERTY=VALUE, or leave it "
             "out"
         )
+    found = properties_and_labels(session, asked)
+    return found if guidance is None else found | {"guidance": guidance}
+
+
+def properties_and_labels(session: Session, asked: Mapping[str, str]) -> dict[str, Any]:
+    """What is asked by name as the keywords ``wishes`` and ``labels``.
+
+    Raises InvalidInputError for a name that is neither a property nor a label.
+    """
+    from flows.proposal import read_wishes
+
     known = session.campaign.space.labels
     others = {name: text for name, text in asked.items() if name not in known}
     wishes: tuple[Wish, ...] = read_wishes(others, session.properties)
-    found: dict[str, Any] = {
+    return {
         "wishes": wishes,
         "labels": {name: text for name, text in asked.items() if name in known},
     }
-    return found if guidance is None else found | {"guidance": guidance}
 
 
 def read_size(option: str, text: str) -> tuple[int, int]:

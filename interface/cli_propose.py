@@ -18,6 +18,7 @@ from interface.answers import (
     answer,
     check_new_files,
     named_wishes,
+    properties_and_labels,
 )
 from interface.cli_common import (
     FLAG,
@@ -132,13 +133,10 @@ def propose(
         raise InvalidInputError("--steps says which student is to answer; add --student")
     asked = named_wishes(wishes or ())
     from flows.conditions import read_condition
-    from flows.proposal import read_wishes
     from flows.propose import propose as propose_designs
 
     with trained_session(campaign, ledger) as session:
         known = session.campaign.space.labels
-        labels = {name: text for name, text in asked.items() if name in known}
-        others = {name: text for name, text in asked.items() if name not in known}
         conditions = [
             read_condition(text, session.properties, known, avoid=texts is avoid)
             for texts in (also, avoid)
@@ -147,8 +145,7 @@ def propose(
         found = propose_designs(
             session,
             n,
-            read_wishes(others, session.properties),
-            labels=labels,
+            **properties_and_labels(session, asked),
             also=conditions,
             guidance=guidance,
             guide=None if guide is None else guide.value,
