@@ -121,6 +121,8 @@ class Walks:
         for rows, scale in self._chunks():
             requests = self.requests[rows]
             asked = np.flatnonzero(np.isfinite(requests).any(1))
+            if not len(asked):
+                continue
             own = sketch.morphology.of(
                 flow.code.vae.decode(latents[rows][torch.from_numpy(asked)].to(flow.device))
             )
