@@ -253,7 +253,7 @@ def main() -> None:
         peer = None
         if given.mcrpy_python is not None:
             folder = stack.enter_context(tempfile.TemporaryDirectory())
-            peer = Peer(given.mcrpy_python, Path(folder))
+            peer = Peer(str(Path(given.mcrpy_python).absolute()), Path(folder))
             stack.callback(peer.close)
             peer.reconstruct(next(iter(targets.values()))[0], 0, 5)  # warm, as ours below
         first = TwoPointTarget.of_image(next(iter(targets.values()))[0])
