@@ -8,6 +8,7 @@ image change with its latent (``slopes``). No data is needed (``walks``).
 from __future__ import annotations
 
 import time
+from collections.abc import Sized
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -126,7 +127,7 @@ def distil(
     generator = torch_generator(rng)
     walks = Walks.of(flow, student, values, effort.paths, rng)
     network = student.trained_network()
-    schedule = Schedule(effort.steps, effort.rate, warmup=min(50, effort.steps // 10), ema=0.99)
+    schedule = _schedule(effort.steps, effort.rate, effort.steps)
     grid = grid_for(steps, effort.walk)
     every = grid // steps if method == "direct" else 1  # that asks for the ends of segments alone
     paths = walks.states(grid, every, generator, progress)
@@ -179,7 +180,7 @@ class Course:
             paths = walks.statistics(
                 drawn.latents, grid, grid // steps, effort.noises, self.generator
             )
-            schedule = Schedule(effort.sketch_steps, effort.sketch_rate, ema=0.99)
+            schedule = _schedule(effort.sketch_steps, effort.sketch_rate, effort.steps)
             self.teach(
                 student,
                 "sketch",
@@ -197,7 +198,7 @@ class Course:
             paths = walks.vectors(
                 ends, images, grid, grid // steps, effort.noises, self.generator, self.progress
             )
-            schedule = Schedule(effort.head_steps, effort.head_rate, ema=0.99)
+            schedule = _schedule(effort.head_steps, effort.head_rate, effort.steps)
             self.teach(
                 student,
                 "head",
@@ -218,12 +219,11 @@ class Course:
     ) -> None:
         """Train a small network along paths; its errors go into the student's metrics."""
         learned, held_out = paths.split(_held_out(paths))
-        warmup = min(50, self.effort.steps // 10)
         student.metrics[f"{name}_final_loss"] = distil_paths(
             network,
             PlainStep(),
             learned,
-            replace(lessons, schedule=replace(lessons.schedule, warmup=warmup)),
+            lessons,
             scale=torch.full((network.size,), 1 / network.size, device=student.device),
             device=student.device,
             generator=self.generator,
@@ -246,16 +246,11 @@ class Course:
         rows = SlopeRows.of(
             both[some].to(student.device), vae.logits, student.sketch.morphology, self.progress
         )
-        learned, held_out = rows.split(max(1, round(HELD_OUT * len(rows))))
+        learned, held_out = rows.split(_held_out(rows))
         student.metrics["slopes_final_loss"] = learn_slopes(
             network,
             learned,
-            Schedule(
-                effort.slope_steps,
-                effort.slope_rate,
-                warmup=min(50, effort.slope_steps // 10),
-                ema=0.99,
-            ),
+            _schedule(effort.slope_steps, effort.slope_rate, effort.slope_steps),
             effort.slope_batch,
             device=student.device,
             generator=self.generator,
@@ -280,5 +275,10 @@ def _take_others(student: JointStudent, other: JointStudent) -> None:
     student.metrics |= {k: v for k, v in other.metrics.items() if k.startswith(named)}
 
 
-def _held_out(paths: Paths) -> int:
-    return max(1, round(HELD_OUT * len(paths)))
+def _held_out(rows: Sized) -> int:
+    return max(1, round(HELD_OUT * len(rows)))
+
+
+def _schedule(steps: int, rate: float, warm: int) -> Schedule:
+    """Warmed up over a tenth of ``warm`` steps, 50 at most."""
+    return Schedule(steps, rate, warmup=min(50, warm // 10), ema=0.99)

@@ -129,13 +129,13 @@ class Stages(Asked):
         steps = self.settings.sketch.image_steps if vae.factor > 1 else 0
         slopes, decoded = self.slopes() if steps else None, None
         numbers = len(latents) * sketch.morphology.pixels * sketch.morphology.phases
-        images: NDArray[np.uint8]
-        if slopes is None or numbers > AT_HAND:
-            images = vae.decode(latents)
-        else:
+        if slopes is not None and numbers <= AT_HAND:
             decoded = vae.logits(latents)
-            images = decoded.argmax(1).to(torch.uint8).cpu().numpy()
-            decoded = decoded[rows]
+        images: NDArray[np.uint8] = (
+            vae.decode(latents)
+            if decoded is None
+            else decoded.argmax(1).to(torch.uint8).cpu().numpy()
+        )
         own = sketch.morphology.of(images).to(self.device)
         wanted = self.wanted_statistics(own, requests, guidance, source)
         latents = latents.clone()
@@ -146,7 +146,7 @@ class Stages(Asked):
             wanted[rows],
             steps=steps,
             slopes=slopes,
-            decoded=decoded,
+            decoded=None if decoded is None else decoded[rows],
         )
         own[rows] = wanted[rows]
         return latents, images, sketch.morphology.fractions(own)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from generators.morphology import CHUNK_PIXELS, Morphology
 from generators.networks.statistics import StatisticsNetwork
-from generators.steering import jacobian_of
+from generators.steering import jacobian_of, one_hot
 from generators.training.loop import Schedule, train
 from generators.training.resume import TrainingState
 from loop.protocols import Progress, silent
@@ -57,9 +57,8 @@ class SlopeRows:
             z = latents[start : start + size].clone().requires_grad_()
             with torch.enable_grad():
                 raw = logits(z)
-                labels = raw.detach().argmax(1).to(torch.uint8).cpu().numpy()
-                own = morphology.fractions(morphology.of(labels)).to(raw)
-                _, statistics = morphology.held(raw, own)
+                hard, _ = one_hot(raw.detach())
+                _, statistics = morphology.held(raw, hard.mean((2, 3))[:, 1:])
                 (jacobian,) = jacobian_of(statistics, [z])
             found.append(statistics.detach().cpu())
             jacobians.append(jacobian.float().cpu())

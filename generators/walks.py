@@ -6,7 +6,7 @@ and go with guidance.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,17 +80,16 @@ class Walks:
         flow, step = self.flow, self.student.step()
         size = flow.trained_network().state_size
         times = torch.linspace(0.0, 1.0, grid + 1, device=flow.device)
-        found, conditions = [], []
+        found, given = [], []
         for rows, scale in self._chunks():
             progress("teacher's paths", rows.start, len(self.requests))
             requests = self.requests[rows]
             noise = torch.randn(len(requests), size, generator=generator).to(flow.device)
             velocity = flow.velocity(requests, scale)
             rate = _less(velocity, step.linear) if isinstance(step, GaussianStep) else velocity
-            found.append(steps_between(step, rate, noise, times)[:, ::every].clone().cpu())
-            conditions.append(self.student.scaled_conditions(requests, scale))
-        y, known = (torch.cat(parts).cpu() for parts in zip(*conditions, strict=True))
-        return Paths(torch.cat(found), times[::every].cpu(), (y, known))
+            found.append(_some(steps_between(step, rate, noise, times), every))
+            given.append(self.student.scaled_conditions(requests, scale))
+        return _paths(found, times[::every], given)
 
     @torch.no_grad()
     def images(self, ends: Tensor, generator: torch.Generator, progress: Progress) -> Drawn:
@@ -130,10 +129,9 @@ class Walks:
             requests = np.repeat(requests[asked], noises, axis=0)
             rate = flow.led(sketch.under, requests, scale)
             begin = begun(own, settings, generator)
-            found.append(steps_between(PlainStep(), rate, begin, times)[:, ::every].clone().cpu())
+            found.append(_some(steps_between(PlainStep(), rate, begin, times), every))
             given.append((own[:, :0], *self.student.scaled_conditions(requests, scale)))
-        context, y, known = (torch.cat(parts).cpu() for parts in zip(*given, strict=True))
-        return Paths(torch.cat(found), times[::every].cpu(), (context, y, known))
+        return _paths(found, times[::every], given)
 
     @torch.no_grad()
     def vectors(
@@ -163,10 +161,20 @@ class Walks:
             context = context.to(flow.device).repeat_interleave(noises, dim=0)
             noise = torch.randn(len(requests), head.size, generator=generator).to(flow.device)
             rate = flow.head_led(context, requests, scale)
-            found.append(steps_between(PlainStep(), rate, noise, times)[:, ::every].clone().cpu())
+            found.append(_some(steps_between(PlainStep(), rate, noise, times), every))
             given.append((context, *self.student.scaled_conditions(requests, scale)))
-        context, y, known = (torch.cat(parts).cpu() for parts in zip(*given, strict=True))
-        return Paths(torch.cat(found), times[::every].cpu(), (context, y, known))
+        return _paths(found, times[::every], given)
+
+
+def _some(states: Tensor, every: int) -> Tensor:
+    """Every so many points of states (b, times, d), alone in memory."""
+    return states[:, ::every].clone().cpu()
+
+
+def _paths(found: list[Tensor], times: Tensor, given: Sequence[tuple[Tensor, ...]]) -> Paths:
+    """Of all chunks: states (b, times, d) of each, and the conditions they went under."""
+    conditions = tuple(torch.cat(parts).cpu() for parts in zip(*given, strict=True))
+    return Paths(torch.cat(found), times.cpu(), conditions)
 
 
 def _less(velocity: Velocity, linear: Velocity) -> Velocity:
