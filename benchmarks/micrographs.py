@@ -1,7 +1,7 @@
 """How good generated micrographs are: one table over all generators, on held-out spots.
 
     python -m benchmarks.micrographs CAMPAIGN [--steps-scale S ...] [--only NAME ...] [--n N]
-        [--name FILE]
+        [--out NAME]
 
 Every generator learns from designs of the training spots' library, scored by the campaign's
 simulators and without targets, and gives N unconditional samples. Above them in the table are as
@@ -287,7 +287,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=NAMES)
     parser.add_argument("--student-steps", type=int, nargs="*", default=[2])
     parser.add_argument("--preset", default="cpu")
-    parser.add_argument("--name", default="micrographs", help="of the files in results")
+    parser.add_argument("--out", default="micrographs")
     given = parser.parse_args()
     many = max(given.n, given.many)
     shop = Workshop.of(given.campaign, given.records, given.preset)
@@ -332,8 +332,8 @@ def main() -> None:
                     add(f"consistency student, steps: {steps}{longer}", student, seconds, many)
     print(table(rows))
     RESULTS.mkdir(exist_ok=True)
-    micrograph_rows(pictures, RESULTS / f"{given.name}.png", title="Superalloy, 64 × 64 px")
-    print(write(given.name, result | {"rows": rows}, ("scipy",)))
+    micrograph_rows(pictures, RESULTS / f"{given.out}.png", title="Superalloy, 64 × 64 px")
+    print(write(given.out, result | {"rows": rows}, ("scipy",)))
 
 
 if __name__ == "__main__":

@@ -39,11 +39,12 @@ def _commit() -> str:
 
 def write(name: str, result: Mapping[str, Any], packages: tuple[str, ...] = ()) -> Path:
     """``results/NAME.json`` with the result, machine, versions, date and command."""
-    module = name.removesuffix("_scaling")
+    run = sys.modules["__main__"].__spec__  # None where a benchmark's parts are used elsewhere
+    module = run.name if run is not None else f"benchmarks.{name}"
     document = {
         "benchmark": name,
         "date": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d"),
-        "command": " ".join(["python", "-m", f"benchmarks.{module}", *sys.argv[1:]]),
+        "command": " ".join(["python", "-m", module, *sys.argv[1:]]),
         "commit": _commit(),
         "machine": {
             "processor": _processor(),
