@@ -28,13 +28,7 @@ from generators.asked import CALIBRATED
 from generators.coding import JointCode
 from generators.dynamics.flow import Velocity
 from generators.dynamics.gaussian import GaussianVelocity
-from generators.dynamics.samplers import (
-    ancestral,
-    heun,
-    standard_normal,
-    stream_of,
-    uniform_times,
-)
+from generators.dynamics.samplers import ancestral, heun, uniform_times
 from generators.dynamics.transitions import Residual, transitions
 from generators.guided import Guided
 from generators.guiding import check_guiding, rescaled_velocity
@@ -342,9 +336,7 @@ class JointFlow(Guided):
             return ancestral(velocity, noise, steps)
         assert self.linear is not None
         linear, residual = self.linear.to(self.device), self.residual.to(self.device)
-        drawing = standard_normal(stream_of(noise))
-        times = uniform_times(steps).to(self.device)
-        return transitions(velocity, noise, times, linear, residual, noise=drawing)
+        return transitions(velocity, noise, steps, linear, residual)
 
     @torch.no_grad()
     def unconditional(self, n: int, rng: np.random.Generator) -> Tensor:

@@ -14,11 +14,9 @@ import torch
 from torch import Tensor
 
 from generators.dynamics.elbo import Diffusion, elbo, gaussian_decoder
-from generators.dynamics.gaussian import GaussianVelocity
 from generators.dynamics.samplers import ORDER, Noise, ddim, ddpm
 from generators.dynamics.schedules import EDM, VP, linear, rho_sigmas
 from generators.dynamics.stochastic import WEAK_ORDER, langevin, predictor_corrector
-from generators.dynamics.transitions import Residual, posterior_variance, transitions
 from generators.verification_dynamics import (
     DOUBLE,
     ROOM,
@@ -39,7 +37,7 @@ LAYERS = 20  # of the diffusion whose bound is computed
 
 def cases() -> list[Case]:
     """Every case, computed now on the CPU in float64; within a second."""
-    return [*_orders(), *_eta(), *_transitions(), _bound()]
+    return [*_orders(), *_eta(), _bound()]
 
 
 def _orders() -> Iterator[Case]:
@@ -90,24 +88,6 @@ def _eta() -> Iterator[Case]:
     first, again = (ddim(denoise, x, schedule, times, eta=0.0) for _ in range(2))
     worst = float((first - again).abs().max())
     yield absolute_case(ROOM, "DDIM with eta = 0, twice", 0.0, worst, 0.0, source)
-
-
-def _transitions() -> Iterator[Case]:
-    """Steps that know how far off they are: the law of E(x_1 | x_t), t before the last step."""
-    linear = GaussianVelocity(numbers(M), column(1.0), numbers(S2), numbers(1.0))
-    ratio = Residual(torch.ones(1, 1, dtype=DOUBLE), torch.ones(1, dtype=DOUBLE))
-    for steps in (2, 5):
-        times = torch.linspace(0.0, 1.0, steps + 1, dtype=DOUBLE)
-        left = posterior_variance(linear.variance, float(times[-2]))
-        exact = (M, float(linear.variance - left))
-
-        def run(x: Tensor, noise: Noise, times: Tensor = times) -> Tensor:
-            return transitions(linear, x, times, linear, ratio, noise=noise)
-
-        found = law(run, steps - 1, 0.0, 1.0)
-        for name, wanted, made in zip(("mean", "variance"), exact, found, strict=True):
-            what = f"{name} after {steps} steps of the best covariance"
-            yield absolute_case(ROOM, what, wanted, made, 1e-12, "Bao et al. 2022, theorem 1")
 
 
 def _bound() -> Case:

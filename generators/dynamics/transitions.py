@@ -22,7 +22,7 @@ from torch import Tensor
 from generators.dynamics.flow import Velocity, interpolate
 from generators.dynamics.gaussian import GaussianVelocity
 from generators.dynamics.parameterisation import posterior
-from generators.dynamics.samplers import Noise, uniform_times
+from generators.dynamics.samplers import stream_of, uniform_times
 from generators.dynamics.schedules import Straight, every_row, rows_like
 from loop.errors import InvalidInputError
 
@@ -101,16 +101,15 @@ class Residual:
 
 @torch.no_grad()
 def transitions(
-    velocity: Velocity,
-    x: Tensor,
-    times: Tensor,
-    linear: GaussianVelocity,
-    residual: Residual,
-    *,
-    noise: Noise,
+    velocity: Velocity, noise: Tensor, steps: int, linear: GaussianVelocity, residual: Residual
 ) -> Tensor:
-    """Standard normal x (n, d) along ``times`` from 0 to 1, by steps of the best covariance."""
-    path = Straight()
+    """States (n, d) that the noise (n, d) becomes in equal ``steps`` of the best covariance.
+
+    One noise gives one sample, as with ``samplers.ancestral``.
+    """
+    path, source = Straight(), stream_of(noise)
+    times = uniform_times(steps)
+    x = noise
     for t, after in zip(times[:-1].tolist(), times[1:].tolist(), strict=True):
         before, next_ = (path.level(torch.tensor(at, dtype=torch.float64)) for at in (t, after))
         of_x1, of_x, variance = (float(part) for part in posterior(before, next_))
@@ -119,7 +118,7 @@ def transitions(
         x = of_x1 * clean + of_x * x
         if variance <= 0:
             continue
-        drawn = noise(x)
+        drawn = torch.randn(x.shape, generator=source, dtype=x.dtype).to(x.device)
         along, rest = residual.variance(linear, t)
         every = (variance + of_x1**2 * rest).sqrt()
         more = (variance + of_x1**2 * along).sqrt() - every

@@ -61,9 +61,7 @@ def test_any_number_of_steps_gives_a_gaussian_exactly(steps: int) -> None:
     """
     law = gaussian([9.0, 1.0, 0.04], of=5)
     noise = torch.randn(N, 5, generator=torch.Generator().manual_seed(3), dtype=DOUBLE)
-    drawing = samplers.standard_normal(torch.Generator().manual_seed(4))
-    times = samplers.uniform_times(steps)
-    found = transitions(law, noise, times, law, exact(law), noise=drawing)
+    found = transitions(law, noise, steps, law, exact(law))
     expected = law_of_the_end(law, 1 - 1 / steps)
     spread = expected.diagonal().sqrt()
     mean_error = (found.mean(0) - law.mean).abs() / spread * math.sqrt(N)
@@ -123,6 +121,14 @@ def test_the_marginal_of_the_posterior_is_the_prior() -> None:
         seen = t * t * variance + (1 - t) ** 2
         explained = (t * variance).square() / seen
         assert torch.allclose(posterior_variance(variance, t) + explained, variance)
+
+
+def test_one_noise_gives_one_sample() -> None:
+    law = gaussian([9.0, 1.0])
+    noise = torch.randn(6, 2, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)
+    found = [transitions(law, x, 6, law, exact(law)) for x in (noise, noise.clone(), noise + 0.1)]
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
 
 
 def test_no_states_are_refused() -> None:
