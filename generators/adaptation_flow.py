@@ -41,7 +41,7 @@ class AdaptedFlow(JointFlow):
             raise InvalidInputError(f"strength is {strength:g}; expected 0 or more")
         self.__dict__.update(flow.__dict__)
         self.models = ()
-        self.sketch = self.residual = None  # of the library's images, as the base draws them
+        self.sketch = None
         self.adapted = adapted
         self.strength = strength
 

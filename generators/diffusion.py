@@ -90,9 +90,6 @@ class JointDiffusion(JointFlow):
         run = with_pictures(self, run)
         return train_diffusion(self.trained_network(), self.linear, rows, run)
 
-    def measured(self, states: Tensor) -> None:
-        """Nothing: its samplers are those of the settings."""
-
     def draw_levels(self, n: int, generator: torch.Generator) -> Level:
         """n levels of unit scale to train at, as the process has them."""
         return Process(self.settings.process).draw(n, generator)

@@ -29,7 +29,6 @@ from generators.coding import JointCode
 from generators.dynamics.flow import Velocity
 from generators.dynamics.gaussian import GaussianVelocity
 from generators.dynamics.samplers import ancestral, heun, uniform_times
-from generators.dynamics.transitions import Residual, transitions
 from generators.guided import Guided
 from generators.guiding import check_guiding, rescaled_velocity
 from generators.joint import stack_images
@@ -63,7 +62,6 @@ from loop.targets import Targets
 
 FloatArray = NDArray[np.float64]
 TOGETHER = 256  # designs of 64 x 64 cells that are denoised at once, larger ones fewer
-MEASURED = 2**18  # numbers of the states that errors of the trained network are measured on
 
 
 def together(latent_shape: tuple[int, int, int] | None, most: int = TOGETHER) -> int:
@@ -98,7 +96,6 @@ class JointFlow(Guided):
         self.settings = settings
         self.models = tuple(models)
         self.linear: GaussianVelocity | None = None
-        self.residual: Residual | None = None  # None: files of before, and designs without images
         self.network: JointNetwork | None = None
         self.head: VectorFlow | None = None
         self.sketch: Sketch | None = None
@@ -157,7 +154,6 @@ class JointFlow(Guided):
         states = torch.cat([states, mirrored])
         rows = Rows(states, conditions[kept], weights[kept], plain_states, self.widths)
         loss = new.train_network(rows, run)
-        new.residual = new.measured(plain_states)
         new.metrics = {"final_loss": loss, "device": self.device, "rows": len(candidates)}
         if new.head is not None:
             vectors = plain_states[:, new.network.latent_size :]
@@ -218,23 +214,6 @@ class JointFlow(Guided):
         assert self.linear is not None
         run = with_pictures(self, run)
         return train_flow(self.trained_network(), self.linear, rows, run)
-
-    def measured(self, states: Tensor) -> Residual | None:
-        """How far off the trained network is at library designs (m, state), without a request.
-
-        None where samples have no need of it: without images, and without designs.
-        """
-        network, none = self.trained_network(), len(self.properties)
-        if network.latent_shape is None or not len(states):
-            return None
-        assert self.linear is not None
-
-        def velocity(x: Tensor, t: Tensor) -> Tensor:
-            return self.velocity(np.full((len(x), none), np.nan), 0.0)(x, t)
-
-        rows = states[: max(64, min(1024, MEASURED // network.state_size))].to(self.device)
-        # A stream of its own: what is drawn later is what would be drawn without it.
-        return Residual.of(velocity, self.linear.to(self.device), rows, torch.Generator())
 
     def make_network(self, code: JointCode) -> JointNetwork:
         """The untrained network for states of this coding."""
@@ -320,7 +299,7 @@ class JointFlow(Guided):
         steps = self.settings.sample_steps
         if guidance == 0 or not (np.isfinite(requests).any() or self.also):
             if self.trained_network().latent_shape is not None:
-                return self._without_request(self.velocity(requests, 0.0), noise)
+                return ancestral(self.velocity(requests, 0.0), noise, 4 * steps)
             steps, guidance = 2 * steps, 0.0
         times = uniform_times(steps).to(self.device)
         request = self.leading(requests, guidance)
@@ -328,15 +307,6 @@ class JointFlow(Guided):
             return heun(self.velocity(requests, guidance), noise, times)
         free = self.velocity(requests, 0.0)
         return heun(led_velocity(free, request, guidance), noise, times)
-
-    def _without_request(self, velocity: Velocity, noise: Tensor) -> Tensor:
-        """States (n, state) with images, by ancestral steps that know how far off they are."""
-        steps = 4 * self.settings.sample_steps
-        if self.residual is None:
-            return ancestral(velocity, noise, steps)
-        assert self.linear is not None
-        linear, residual = self.linear.to(self.device), self.residual.to(self.device)
-        return transitions(velocity, noise, steps, linear, residual)
 
     @torch.no_grad()
     def unconditional(self, n: int, rng: np.random.Generator) -> Tensor:

@@ -10,7 +10,6 @@ from typing import Any
 
 from generators.code_files import labels_of, restore_code, restore_scales, scale_tensors
 from generators.dynamics.gaussian import GaussianVelocity
-from generators.dynamics.transitions import Residual
 from generators.flow import JointFlow
 from generators.noisy_regressor import NoisyRegressor
 from generators.sketch import Sketch
@@ -31,7 +30,6 @@ CHOICES: Mapping[str, Any] = {
 OF_DIFFUSION = ("process", "prediction")
 OF_REGRESSOR = ("width", "depth", "heads", "channels")
 LINEAR = ("mean", "axes", "variance", "rest")
-RESIDUAL = ("along", "rest")
 
 
 def save_flow(flow: JointFlow, folder: Path) -> tuple[str, Path]:
@@ -48,8 +46,6 @@ def save_flow(flow: JointFlow, folder: Path) -> tuple[str, Path]:
     assert code is not None
     assert linear is not None
     tensors |= {f"linear.{k}": getattr(linear, k) for k in LINEAR}
-    if flow.residual is not None:
-        tensors |= {f"residual.{k}": getattr(flow.residual, k) for k in RESIDUAL}
     tensors |= scale_tensors(flow)
     card = {
         "generator": flow.name,
@@ -105,8 +101,6 @@ def load_flow(flow: JointFlow, path: Path) -> JointFlow:
     expect(card, path, latent_shape=new.code.latent_shape)
     restore_scales(new, tensors)
     new.linear = GaussianVelocity(**{k: tensors[f"linear.{k}"] for k in LINEAR})
-    there = all(f"residual.{k}" in tensors for k in RESIDUAL)
-    new.residual = Residual(*(tensors[f"residual.{k}"] for k in RESIDUAL)) if there else None
     new.network = new.make_network(new.code)
     new.head = new.make_head(new.code)
     for name, network in (("flow.", new.network), ("head.", new.head)):
