@@ -24,7 +24,7 @@ from generators.training.autoencoding import AutoencoderLoss
 from generators.training.checkpoint import torch_generator
 from generators.training.loop import Schedule, train
 from generators.training.losses import active_units, check_images, check_training_images
-from generators.training.precision import FORMATS, Computation, TrainingSettings
+from generators.training.precision import FORMATS, Computation, TrainingSettings, has_bf16
 from generators.training.resume import TrainingState
 from generators.training.shown import pictures_of
 from loop.errors import InvalidInputError
@@ -36,7 +36,11 @@ FloatArray = NDArray[np.float64]
 CHUNK = 256  # images of 64 x 64 coded at a time, larger ones in proportion fewer
 SHOWN = 8  # images whose reconstructions are drawn during training
 CHUNK_PIXELS = CHUNK * 64 * 64
-PRECISION = "bf16"  # of encoder and decoder where nothing else is asked for
+
+
+def usual_precision(device: str | torch.device) -> str:
+    """Of encoder and decoder where nothing else is asked for: bf16 where the device has it."""
+    return "bf16" if has_bf16(device) else "float32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,18 +102,20 @@ class ImageVAE:
         std: Tensor,
         settings: VAESettings,
         scale: PropertyScale | None = None,
-        precision: str = PRECISION,
+        precision: str | None = None,
     ) -> None:
         """``scale``: of the properties that condition it; None: without conditions.
 
-        ``precision``: of the products of encoder and decoder, see ``Computation``.
+        ``precision``: that is asked for of the products of encoder and decoder, see
+        ``Computation``; None: what suits the device.
         """
         self.network = network
         self.mean = mean  # (c, 1, 1)
         self.std = std
         self.settings = settings
         self.scale = scale
-        self.how = Computation(precision)
+        self.precision = precision
+        self.how = Computation(precision or usual_precision(mean.device))
         self.figures: dict[str, float] = {}  # the parts of the last training loss
 
     @property
@@ -170,7 +176,7 @@ class ImageVAE:
         so that any subset can be given later. Sides are multiples of 8. ``keep``: where the state
         is kept from which a killed training goes on; ``training``: how it is computed, and how
         often images and what becomes of them are drawn. Unless it says otherwise, products of
-        encoder and decoder are in bfloat16 on every device, then and later.
+        encoder and decoder are in bfloat16 where the device has it, then and later.
         Raises InvalidInputError for images that are fewer than a batch, all constant, of another
         size or with other values; TrainingError when the loss is not finite.
         """
@@ -192,10 +198,10 @@ class ImageVAE:
         k = 0 if properties is None else properties.shape[1]
         network = _network(phases, settings, k).to(device)
         training = training or TrainingSettings()
-        how = training.beside(Computation(PRECISION, channels_last=True))
+        how = training.beside(Computation(usual_precision(device), channels_last=True))
         how.arrange(network)
         unit = torch.zeros(1, 1, 1, device=device), torch.ones(1, 1, 1, device=device)
-        vae = ImageVAE(network, *unit, settings, scale, how.precision)
+        vae = ImageVAE(network, *unit, settings, scale, training.precision)
         values, known = vae._conditions(properties, len(images))
 
         def batches() -> Iterator[tuple[Tensor, ...]]:
@@ -356,8 +362,8 @@ class ImageVAE:
         """Everything needed to rebuild, for a checkpoint."""
         weights = {f"vae.{k}": v for k, v in self.network.state_dict().items()}
         found = {**weights, "vae_mean": self.mean, "vae_std": self.std}
-        if self.how.precision != PRECISION:
-            found["vae_precision"] = torch.tensor(list(FORMATS).index(self.how.precision))
+        if self.precision is not None:
+            found["vae_precision"] = torch.tensor(list(FORMATS).index(self.precision))
         if self.scale is not None:
             for key, array in asdict(self.scale).items():
                 found[f"vae_scale_{key}"] = torch.from_numpy(np.ascontiguousarray(array))
@@ -390,7 +396,7 @@ class ImageVAE:
         network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         network.eval()
         mean, std = tensors["vae_mean"].to(device), tensors["vae_std"].to(device)
-        precision = PRECISION
+        precision = None
         if "vae_precision" in tensors:
             precision = list(FORMATS)[int(tensors["vae_precision"])]
         return ImageVAE(network, mean, std, settings, scale, precision)

@@ -50,7 +50,7 @@ class AutoencoderLoss:
         network: Autoencoder,
         settings: VAESettings,
         noise: torch.Generator,
-        precision: str = "bf16",
+        precision: str = "float32",
     ) -> None:
         """``noise``: a stream on the network's device; ``precision``: of encoder and decoder."""
         self.network = network

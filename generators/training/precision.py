@@ -19,6 +19,20 @@ from loop.errors import InvalidInputError, unknown_name
 FORMATS = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+def has_bf16(device: str | torch.device) -> bool:
+    """Whether a device has fast products in bfloat16.
+
+    A card that only emulates them is slower than in float32. So is a processor without AVX-512,
+    where oneDNN has no convolution in bfloat16 and torch falls back to its slow one: ten times.
+    """
+    if torch.device(device).type == "cpu":
+        known: bool = torch.backends.mkldnn.is_available() and (
+            torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        )
+        return known
+    return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
 @dataclass(frozen=True, slots=True)
 class Computation:
     """``precision``: "float32", "bf16" or "fp16" (with a loss scale that follows the gradients).
@@ -46,10 +60,7 @@ class Computation:
         """What pays on a device: plain float32 on the CPU, half precision on a GPU."""
         if torch.device(device).type == "cpu":
             return Computation()
-        # Where the card has it: emulated, bf16 is slower than float32.
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-        precision = "bf16" if native else "fp16"
-        return Computation(precision, channels_last=True)
+        return Computation("bf16" if has_bf16(device) else "fp16", channels_last=True)
 
     def arrange(self, module: nn.Module) -> None:
         """Lay the weights out; before anything is made that follows their layout."""

@@ -25,7 +25,7 @@ from generators.training import adversarial
 from generators.training.autoencoding import AutoencoderLoss
 from generators.training.denoising import DenoisingLoss, DiffusionSettings
 from generators.training.loop import Schedule, train
-from generators.training.precision import Computation, TrainingSettings
+from generators.training.precision import Computation, TrainingSettings, has_bf16
 from generators.vae import ImageVAE, VAESettings
 from tests import libraries
 from tests.generators.test_denoising import UNIT
@@ -70,7 +70,7 @@ def coder(training: TrainingSettings | None = None) -> ImageVAE:
 
 def test_those_of_the_autoencoder(monkeypatch: pytest.MonkeyPatch) -> None:
     assert how_of(monkeypatch, vae, lambda: coder(ASKED)) == EXPECTED
-    usual = Computation("bf16", channels_last=True)
+    usual = Computation(vae.usual_precision("cpu"), channels_last=True)
     assert how_of(monkeypatch, vae, coder) == usual
     assert how_of(monkeypatch, vae, lambda: coder(TrainingSettings())) == usual
 
@@ -108,11 +108,12 @@ def test_those_of_adapters_and_branches(monkeypatch: pytest.MonkeyPatch) -> None
     assert how == EXPECTED
 
 
-def test_a_coder_keeps_its_number_format() -> None:
-    """Written only where it is not the usual one: files stay as they were."""
-    usual, exact = coder(), coder(TrainingSettings(precision="float32"))
-    assert "vae_precision" not in usual.tensors()
-    for trained, precision in ((usual, "bf16"), (exact, "float32")):
+def test_a_coder_keeps_the_number_format_it_was_asked_for() -> None:
+    """Written only where one was asked for: otherwise it is what suits the device."""
+    coders = {p: coder(TrainingSettings(precision=p)) for p in (None, "bf16", "float32")}
+    assert "vae_precision" not in coders[None].tensors()
+    for asked, trained in coders.items():
+        precision = asked or ("bf16" if has_bf16("cpu") else "float32")
         back = ImageVAE.restore(dict(trained.tensors()), SHORT, 2, "cpu")
         assert back.how.precision == trained.how.precision == precision
         assert torch.equal(back.encode(images()), trained.encode(images()))
@@ -120,6 +121,17 @@ def test_a_coder_keeps_its_number_format() -> None:
             mean, _ = trained.network.encode(images())
         plain = (mean - trained.mean) / trained.std
         assert torch.equal(plain, trained.encode(images())) == (precision == "float32")
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_the_usual_format_of_a_coder_suits_the_device(
+    native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of one that was trained on another: without AVX-512, bf16 takes ten times as long."""
+    trained = coder()
+    monkeypatch.setattr(vae, "has_bf16", lambda _: native)
+    back = ImageVAE.restore(dict(trained.tensors()), SHORT, 2, "cpu")
+    assert back.how.precision == coder().how.precision == ("bf16" if native else "float32")
 
 
 # Memory

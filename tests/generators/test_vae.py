@@ -61,7 +61,7 @@ def test_latents_of_the_training_images_are_standardised(vae: ImageVAE, library:
 def test_decoding_undoes_the_standardisation(vae: ImageVAE, held_out: NDArray[np.uint8]) -> None:
     """decode(encode(x)) is the network's own decoding of its own mean: D(E(x))."""
     labels = torch.from_numpy(held_out)
-    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.no_grad(), vae.how.autocast(vae.device):
         mean, _ = vae.network.encode(labels)
         # Through the same rounding: standardised in float32 and back.
         direct = vae.network.decode_labels(mean.float())

@@ -190,7 +190,7 @@ def test_a_heavier_divergence_says_less_and_the_figures_show_it() -> None:
 
 
 def test_the_loss_without_detail_is_the_bound_per_pixel() -> None:
-    """bf16 in training against float32, and one draw each: within a few per cent."""
+    """Rounded in training against float32, and one draw each: within a few per cent."""
     settings = replace(SHORT, detail=0.0, kl_weight=1.0, steps=60)
     vae = fit(settings)
     bound: Bound = vae.bound(images(), np.random.default_rng(1))
