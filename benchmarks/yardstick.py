@@ -74,7 +74,7 @@ class Yardstick:
         )
 
     def row(self, many: LabelImages, rng: np.random.Generator) -> dict[str, Any]:
-        """All columns of the table for samples (m, h, w) in which both phases show.
+        """All columns of the table for samples (m, h, w).
 
         Two-point statistics are those of all, the others of as many as there are test crops.
         """

@@ -23,6 +23,7 @@ from generators.dynamics.samplers import heun, uniform_times
 from generators.guiding import CONSTANT, Also, GuidingSettings, guide
 from generators.joint import stack_images
 from generators.morphology import Morphology, Slopes, matched
+from generators.networks.labelling import most_probable
 from generators.networks.mlp import VectorFlow
 from generators.sketch import Sketch
 from generators.training.flow_matching import FlowSettings, Rows, RunSettings
@@ -132,9 +133,7 @@ class Stages(Asked):
         if slopes is not None and numbers <= AT_HAND:
             decoded = vae.logits(latents)
         images: NDArray[np.uint8] = (
-            vae.decode(latents)
-            if decoded is None
-            else decoded.argmax(1).to(torch.uint8).cpu().numpy()
+            vae.decode(latents) if decoded is None else most_probable(decoded).cpu().numpy()
         )
         own = sketch.morphology.of(images).to(self.device)
         wanted = self.wanted_statistics(own, requests, guidance, source)

@@ -23,6 +23,7 @@ from generators.asked import CALIBRATED, Asked
 from generators.coding import JointCode
 from generators.joint import stack_images
 from generators.networks.gan import FACTOR, Critic, DesignGenerator, Layout
+from generators.networks.labelling import most_probable
 from generators.settings import with_settings
 from generators.showing import pictures_unasked
 from generators.together import fit_together, is_shared
@@ -260,7 +261,7 @@ class JointGAN(Asked):
         logits, vectors = self._outputs(noise, values, known, guidance)
         images = None
         if logits is not None:
-            images = logits.argmax(1).to(torch.uint8).cpu().numpy()
+            images = most_probable(logits).cpu().numpy()
         vectors = self.code.labelled(vectors, self.asked_labels(requests))
         compositions = self.code.compositions_of(vectors)
         origins = self.origins(requests, guidance, compositions)

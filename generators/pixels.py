@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from generators.networks.labelling import most_probable
 from loop.errors import InvalidInputError
 from loop.library import Library
 
@@ -76,8 +77,8 @@ class PixelCode:
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> NDArray[Any]:
-        """(n, c, h, w) -> labels (n, h, w) uint8: the nearest phase."""
-        labels: NDArray[Any] = self.logits(latents).argmax(1).to(torch.uint8).cpu().numpy()
+        """(n, c, h, w) -> labels (n, h, w) uint8: the nearest phase, see ``most_probable``."""
+        labels: NDArray[Any] = most_probable(self.logits(latents)).cpu().numpy()
         return labels
 
     def logits(self, latents: Tensor) -> Tensor:

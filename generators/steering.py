@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from generators.networks.labelling import most_probable
 from loop.composition import project_to_bounds
 from loop.protocols import Differentiable
 
@@ -174,7 +175,11 @@ def values_of(models: Sequence[Differentiable], properties: Sequence[str]) -> Va
 
 def one_hot(logits: Tensor, softness: float = SOFTNESS) -> tuple[Tensor, Tensor]:
     """Labels as fields (n, p, h, w) of 0 and 1, and the same with the probabilities' gradient."""
-    hard = functional.one_hot(logits.argmax(1), logits.shape[1]).permute(0, 3, 1, 2).float()
+    hard = (
+        functional.one_hot(most_probable(logits).long(), logits.shape[1])
+        .permute(0, 3, 1, 2)
+        .float()
+    )
     if not (logits.requires_grad and torch.is_grad_enabled()):
         return hard, hard
     probability = (logits.float() / softness).softmax(1)

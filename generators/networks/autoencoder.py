@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from generators.networks.conditioning import PropertyEmbedding
+from generators.networks.labelling import most_probable
 from generators.networks.vq import VectorQuantiser
 
 CONDITION = 64  # width of the embedded properties
@@ -180,8 +181,8 @@ class Autoencoder(nn.Module):
     def decode_labels(
         self, latent: Tensor, values: Tensor | None = None, mask: Tensor | None = None
     ) -> Tensor:
-        """(b, c, h/8, w/8) -> most probable labels (b, h, w), uint8."""
-        return self.decode(latent, values, mask).argmax(dim=1).to(torch.uint8)
+        """(b, c, h/8, w/8) -> ``most_probable`` labels (b, h, w), uint8."""
+        return most_probable(self.decode(latent, values, mask))
 
     def decode_images(
         self, latent: Tensor, values: Tensor | None = None, mask: Tensor | None = None

@@ -13,7 +13,6 @@ from benchmarks.micrographs import (
     lengthened,
     measured,
     modules,
-    of_several_phases,
     table,
 )
 from benchmarks.yardstick import Yardstick, every_crop, real_split
@@ -141,13 +140,11 @@ class Blank:
         return [empty if i % self.nth == 0 else c for i, c in enumerate(found, first + 1)]
 
 
-def test_samples_of_one_phase_are_drawn_anew_and_counted(library: Library) -> None:
-    images, drawn = of_several_phases(Blank(library, 4), 64, np.random.default_rng(0))
-    assert len(images) == 64
-    assert (images.min((1, 2)) != images.max((1, 2))).all()
-    assert drawn == 64 + 16 + 4 + 1
-    with pytest.raises(SystemExit, match="blank: more than half"):
-        of_several_phases(Blank(library, 1), 8, np.random.default_rng(0))
+def test_samples_of_one_phase_stay_and_are_counted(library: Library, yard: Yardstick) -> None:
+    row, shown = measured(Blank(library, 4), yard, 64, 0.0)
+    assert row["of_one_phase"] == 0.25
+    assert row["samples_for_two_point_statistics"] == 64
+    assert (shown.min((1, 2)) == shown.max((1, 2))).mean() == 0.25
 
 
 @dataclass(frozen=True)
