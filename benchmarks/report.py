@@ -13,6 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -48,6 +50,7 @@ def write(name: str, result: Mapping[str, Any], packages: tuple[str, ...] = ()) 
         "commit": _commit(),
         "machine": {
             "processor": _processor(),
+            "instructions": torch.backends.cpu.get_cpu_capability(),  # a factor of two and more
             "cores": os.cpu_count(),
             "python": platform.python_version(),
         },

@@ -140,7 +140,7 @@ def test_control_terms_go_where_they_say() -> None:
     assert not torch.allclose(added[:, :size], found[:, :size])
     # After the last block each token has its own way out.
     only = torch.zeros(4, n, 16)
-    only[:, -1] = 1.0
+    only[:, -1] = torch.randn(4, 16)  # a constant would be lost in the norm after it
     added = network(*given, Control(tokens=(torch.zeros(4, n, 16), only)))
     torch.testing.assert_close(added[:, :-2], found[:, :-2])
-    assert not torch.allclose(added[:, -2:], found[:, -2:])
+    assert not torch.allclose(added[:, -2:], found[:, -2:], rtol=0.01, atol=0.01)
