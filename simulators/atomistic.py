@@ -147,7 +147,7 @@ class AtomisticSimulator:
             if MISFIT in self.outputs:
                 a_p, a_m = lattice[self.settings.precipitate], lattice[self.settings.matrix]
                 values[MISFIT] = lattice_misfit_percent(a_p.mean, a_m.mean)
-                notes["misfit_standard_error_percent"] = _misfit_error(a_p, a_m)
+                notes["misfit_standard_error_percent"] = misfit_error(a_p, a_m)
         except (InvalidInputError, AtomisticError) as error:
             return Outcome.failed(str(error), **notes)
         if self.atomistics.cache.problem:
@@ -225,7 +225,7 @@ def _cell_notes(
     }
 
 
-def _misfit_error(a_p: Estimate, a_m: Estimate) -> float | None:
+def misfit_error(a_p: Estimate, a_m: Estimate) -> float | None:
     """Standard error of the misfit by error propagation; a cell without disorder has none."""
     if a_p.standard_error is None and a_m.standard_error is None:
         return None

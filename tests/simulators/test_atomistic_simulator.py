@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,14 @@ from loop.errors import InvalidCampaignError, InvalidInputError
 from loop.protocols import Simulator
 from loop.space import DesignSpace
 from simulators import registry
-from simulators.atomistic import AtomisticSimulator, create, lattice_misfit_percent
+from simulators.atomistic import (
+    AtomisticSimulator,
+    create,
+    lattice_misfit_percent,
+    misfit_error,
+)
 from simulators.atomistic_cache import ResultCache
-from simulators.atomistic_phases import Atomistics, Sampling
+from simulators.atomistic_phases import Atomistics, Estimate, Sampling
 from simulators.calculators import load_potential
 from simulators.contract import CHECKS, Check
 from simulators.relaxation import Relaxation
@@ -178,12 +184,29 @@ def test_outcomes_tell_cells_and_errors(simulator: Simulator, candidates: list[C
     assert notes["gamma"]["cells"] == 2
     assert notes["gamma_prime"]["atoms_per_cell"] == 4
     assert notes["gamma"]["largest_composition_error"] <= 1 / 8
-    assert notes["misfit_standard_error_percent"] > 0
+    # One atom in four is nickel: the two cells are one by symmetry, apart from rounding.
+    assert notes["misfit_standard_error_percent"] == pytest.approx(0.0, abs=1e-9)
     a_p, a_m = (ok.values[f"{p}_lattice_parameter_angstrom"] for p in PHASES[::-1])
     assert ok.values["lattice_misfit_percent"] == lattice_misfit_percent(a_p, a_m)
     assert "cautions" not in notes
     assert failed.status == "failed"
     assert "none of the elements Ag" in failed.reason
+
+
+def test_errors_of_both_phases_are_in_that_of_the_misfit() -> None:
+    """By differences of the misfit itself: two independent errors add in squares."""
+    p, m, step = Estimate(3.58, 0.002), Estimate(3.52, 0.003), 1e-5
+
+    def slope(i: int) -> float:
+        high, low = ([p.mean, m.mean] for _ in range(2))
+        high[i], low[i] = high[i] + step, low[i] - step
+        return (lattice_misfit_percent(*high) - lattice_misfit_percent(*low)) / (2 * step)
+
+    expected = math.hypot(slope(0) * 0.002, slope(1) * 0.003)
+    assert misfit_error(p, m) == pytest.approx(expected, rel=1e-6)
+    alone = misfit_error(Estimate(3.58, None), m)  # ordered: nothing to average
+    assert alone == pytest.approx(abs(slope(1)) * 0.003, rel=1e-6)
+    assert misfit_error(Estimate(3.58, None), Estimate(3.52, None)) is None
 
 
 def test_elastic_outputs_are_asked_for() -> None:
