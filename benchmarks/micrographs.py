@@ -17,9 +17,11 @@ sample of which 99 % of the pixels are those of one place of a training microgra
 orientation; only samples with at least a tenth of either phase are looked for, since those of
 nearly one phase are found anywhere.
 
-Nothing is left out: the table says how many samples show one phase only. DDPM's long way is
-judged by ``SLOW`` samples. The student is distilled from the flow: its seconds come on top of the
-flow's. ``--steps-scale 4`` trains four times as long; several scales give several rows a generator.
+Nothing is left out: the table says how many samples show one phase only. Free samples of the flow,
+the diffusion and the student have the library's law of phase fractions (``phase_law``); what the
+flow samples by itself stands beside it. That and DDPM's long way are judged by ``SLOW`` samples.
+The student is distilled from the flow: its seconds come on top of the flow's. ``--steps-scale 4``
+trains four times as long; several scales give several rows a generator.
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ from simulators import registry as simulator_registry
 
 NAMES = ("random-field", "vae", "gan", "diffusion", "joint-flow")
 ANCESTRAL = 100  # steps of the DDPM sampler on the diffusion's network
-SLOW = 8192  # its samples
+SLOW = 8192  # samples of what stands beside
 BATCH = 256  # designs a call, for the rate
 REPEATS = 3
 SHOWN = 12  # samples a row of the picture
@@ -305,6 +307,10 @@ def main() -> None:
                 slow.settings = replace(slow.settings, sampler="ddpm", sample_steps=ANCESTRAL)
                 add(f"{name}, {ANCESTRAL} steps of DDPM{longer}", slow, seconds, min(many, SLOW))
             elif isinstance(generator, JointFlow):
+                as_sampled = copy.copy(generator)
+                as_sampled.settings = replace(generator.settings, library_law=False)
+                label = f"{name}, fractions as sampled{longer}"
+                add(label, as_sampled, seconds, min(many, SLOW))
                 alone = reconstructed(generator, yard, shop.library, many)
                 result[f"{name}{longer}: autoencoder alone, on training crops"] = alone
                 for steps in given.student_steps:

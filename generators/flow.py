@@ -38,6 +38,7 @@ from generators.networks.joint import JointNetwork, joint_network
 from generators.networks.mlp import VectorFlow
 from generators.networks.regressor import check_regressor
 from generators.noisy_regressor import led_velocity
+from generators.phase_law import drawn_freely
 from generators.showing import with_pictures
 from generators.sketch import Sketch
 from generators.steering import Steered, Steering
@@ -271,17 +272,19 @@ class JointFlow(Guided):
     ) -> tuple[Steered, Tensor]:
         """One design per request (n, k), guided by the ``models``, and their vectors (n, v)."""
         assert self.code is not None
-        network = self.trained_network()
-        noise = torch.randn(len(requests), network.state_size, generator=source).to(self.device)
-        size = together(network.latent_shape)
-        states = [
-            self.sample(noise[start : start + size], requests[start : start + size], guidance)
-            for start in range(0, len(requests), size)
-        ]
-        latent, vectors = self.parts(torch.cat(states))
+        states = self.states(requests, guidance, source)
+        free = self.free_rows(requests, guidance)
+        drawn = drawn_freely(self, states[free], source) if len(free) else None
+        if drawn is not None:
+            states[free] = drawn[0]
+        latent, vectors = self.parts(states)
         images = fractions = None
-        if latent is not None:
+        if drawn is not None and len(free) == len(states):
+            _, images, fractions = drawn
+        elif latent is not None:
             latent, images, fractions = self.sketched(latent, requests, guidance, source)
+            if drawn is not None and fractions is not None:
+                images[free.cpu().numpy()], fractions[free] = drawn[1], drawn[2]
         vectors = self.redraw(images, vectors, requests, guidance, source)
         compositions = self.code.compositions_of(vectors)
         n = len(requests)
@@ -290,6 +293,17 @@ class JointFlow(Guided):
             values = self.asked_values(requests)
             made = steer_flow(self, values, latent, compositions, steering, fractions)
         return made, vectors
+
+    def states(self, requests: FloatArray, guidance: float, source: torch.Generator) -> Tensor:
+        """States (n, state) sampled under requests (n, k)."""
+        network = self.trained_network()
+        noise = torch.randn(len(requests), network.state_size, generator=source).to(self.device)
+        size = together(network.latent_shape)
+        states = [
+            self.sample(noise[start : start + size], requests[start : start + size], guidance)
+            for start in range(0, len(requests), size)
+        ]
+        return torch.cat(states)
 
     def sample(self, noise: Tensor, requests: FloatArray, guidance: float) -> Tensor:
         """States (n, state) that the noise (n, state) becomes under requests (n, k).

@@ -25,12 +25,12 @@ from generators.joint import stack_images
 from generators.morphology import Morphology, Slopes, matched
 from generators.networks.labelling import most_probable
 from generators.networks.mlp import VectorFlow
+from generators.phase_law import AT_HAND, PhaseLaw
 from generators.sketch import Sketch
 from generators.training.flow_matching import FlowSettings, Rows, RunSettings
 from loop.candidate import Candidate
 
 FloatArray = NDArray[np.float64]
-AT_HAND = 2**26  # numbers of logits that are kept so as not to be computed again
 
 
 class Stages(Asked):
@@ -40,6 +40,7 @@ class Stages(Asked):
     head: VectorFlow | None
     sketch: Sketch | None = None
     also: tuple[Also, ...] = ()  # conditions beside what is requested
+    law: PhaseLaw | None = None  # of the library's phase fractions, once it was needed
 
     # Led by what is asked
 
@@ -63,6 +64,25 @@ class Stages(Asked):
             others.append((under(*self.conditions(rows)), one.weight))
         free = under(y, torch.zeros_like(known))
         return guide(free, under(y, known), guidance, others, settings)
+
+    def is_led(self, requests: FloatArray, guidance: float) -> Tensor:
+        """(n,) whether anything leads samples under requests (n, k)."""
+        _, known = self.conditions(requests)
+        return (known.any(1) | bool(self.also)) & (guidance > 0)
+
+    def free_rows(self, requests: FloatArray, guidance: float) -> Tensor:
+        """Which of requests (n, k) ask for nothing, so that images follow the library's law.
+
+        None where it is not known: without images, and of a flow that has left the library's.
+        """
+        free = ~self.is_led(requests, guidance)
+        return torch.nonzero(free & (self.sketch is not None and self.settings.library_law))[:, 0]
+
+    def library_law(self) -> PhaseLaw:
+        """Of the phase fractions in the library's crops."""
+        if self.law is None:
+            self.law = PhaseLaw.of(self.library)
+        return self.law
 
     # Before
 
@@ -121,9 +141,7 @@ class Stages(Asked):
         assert self.code is not None
         assert self.code.vae is not None
         vae, sketch = self.code.vae, self.sketch
-        _, known = self.conditions(requests)
-        led = known.any(1) | bool(self.also)
-        rows = torch.nonzero(led & (guidance > 0))[:, 0]
+        rows = torch.nonzero(self.is_led(requests, guidance))[:, 0]
         if sketch is None or not len(rows):
             return latents, vae.decode(latents), None
         # Pixels that move one by one make noise; a latent moves interfaces.

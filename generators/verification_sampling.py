@@ -1,6 +1,7 @@
 """``spinodal verify generators``: samplers that draw, both ends of DDIM, a diffusion's bound.
 
-On Gaussian data, as ``verification_dynamics``: exact laws, nothing is estimated from samples.
+On Gaussian data, as ``verification_dynamics``: exact laws, nothing is estimated from samples. And
+the map between two laws of phase fractions.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import math
 from collections.abc import Iterator
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +19,7 @@ from generators.dynamics.elbo import Diffusion, elbo, gaussian_decoder
 from generators.dynamics.samplers import ORDER, Noise, ddim, ddpm
 from generators.dynamics.schedules import EDM, VP, linear, rho_sigmas
 from generators.dynamics.stochastic import WEAK_ORDER, langevin, predictor_corrector
+from generators.phase_law import KNOTS, PRIOR, PhaseLaw
 from generators.verification_dynamics import (
     DOUBLE,
     ROOM,
@@ -37,7 +40,7 @@ LAYERS = 20  # of the diffusion whose bound is computed
 
 def cases() -> list[Case]:
     """Every case, computed now on the CPU in float64; within a second."""
-    return [*_orders(), *_eta(), _bound()]
+    return [*_orders(), *_eta(), _bound(), _phase_law()]
 
 
 def _orders() -> Iterator[Case]:
@@ -122,3 +125,19 @@ def _bound() -> Case:
     found = float(bound.bits_per_dimension(1).mean())
     what = "bound of a Gaussian diffusion, bits per dimension"
     return absolute_case(ROOM, what, exact, found, 1e-9, "Kingma et al. 2021, equation 13")
+
+
+def _phase_law() -> Case:
+    """From the law u^(1/3) to u^(1/2): levels are (n u + m u^(2/3))/(n + m), m = ``PRIOR``."""
+    n = 1024
+    u = (np.arange(n) + 0.5) / n
+    known = PhaseLaw.fit(np.sqrt((np.arange(2**16) + 0.5) / 2**16)[:, None])
+    drawn = np.cbrt(u)[:, None]
+    found = known.mapped(drawn, drawn)[:, 0]
+    expected = np.sqrt((n * u + PRIOR * np.cbrt(u) ** 2) / (n + PRIOR))
+    error = float(np.abs(found - expected).max())
+    # Half a knot times the slope of the law where it is steepest.
+    room = 0.5 / KNOTS * 0.5 / expected[0]
+    return absolute_case(
+        ROOM, "fractions from one law to another", 0.0, error, room, "Santambrogio"
+    )

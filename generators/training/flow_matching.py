@@ -48,7 +48,8 @@ class FlowSettings:
     that are shown without conditions are paired with their noise by optimal transport within the
     batch, which straightens the paths of the unconditional model; with conditions it would make
     the noise depend on them. Raises InvalidCampaignError for it beside a regressor, whose guidance
-    takes the noise to be independent of the data.
+    takes the noise to be independent of the data. ``library_law``: images of which nothing is asked
+    have phase fractions as often as the library's crops (``phase_law``).
     """
 
     network: str = field(default="dit", metadata={"choices": ("dit", "unet")})
@@ -80,6 +81,7 @@ class FlowSettings:
     head_first_steps: int = 1700
     head_retrain_steps: int = 350
     head_sample_steps: int = 20
+    library_law: bool = True
     sketch: SketchSettings = field(default_factory=SketchSettings)
     guiding: GuidingSettings = field(default_factory=GuidingSettings)
     regressor: RegressorSettings = field(default_factory=RegressorSettings)
