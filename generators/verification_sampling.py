@@ -137,7 +137,7 @@ def _phase_law() -> Case:
     expected = np.sqrt((n * u + PRIOR * np.cbrt(u) ** 2) / (n + PRIOR))
     error = float(np.abs(found - expected).max())
     # Half a knot times the slope of the law where it is steepest.
-    room = 0.5 / KNOTS * 0.5 / expected[0]
+    room = 0.25 / KNOTS / float(expected[0])
     return absolute_case(
         ROOM, "fractions from one law to another", 0.0, error, room, "Santambrogio"
     )

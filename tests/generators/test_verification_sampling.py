@@ -14,18 +14,20 @@ from torch import Tensor
 from generators import verification_sampling
 from generators.dynamics import elbo, parameterisation, samplers, stochastic
 from generators.dynamics.schedules import Level
+from generators.phase_law import PhaseLaw
 from loop.verification import all_passed
 
 Wrong = Callable[..., Any]
 POSTERIOR = parameterisation.posterior
 LANGEVIN = stochastic.langevin
+LEVEL = PhaseLaw.level
 
 
 def test_every_case_passes() -> None:
     cases = verification_sampling.cases()
     assert all_passed(cases)
     assert {case.room for case in cases} == {"generators"}
-    assert len({case.name for case in cases}) == len(cases) == 7
+    assert len({case.name for case in cases}) == len(cases) == 8
     assert all(case.source for case in cases)
 
 
@@ -52,6 +54,11 @@ def reversed_divergence(q: elbo.Gaussian, p: elbo.Gaussian) -> Tensor:
     return each.flatten(1).sum(1)
 
 
+def level_from_below(law: PhaseLaw, shares: Any) -> Any:
+    """A hundredth too low."""
+    return LEVEL(law, shares) - 0.01
+
+
 @pytest.mark.parametrize(
     ("module", "name", "wrong", "fails"),
     [
@@ -60,10 +67,11 @@ def reversed_divergence(q: elbo.Gaussian, p: elbo.Gaussian) -> Tensor:
         (verification_sampling, "langevin", more_noise, "order of langevin"),
         (verification_sampling, "ddim", drawing, "DDIM with eta = 0, twice"),
         (elbo, "kl_divergence", reversed_divergence, "bound of a Gaussian diffusion"),
+        (PhaseLaw, "level", level_from_below, "fractions from one law to another"),
     ],
 )
 def test_a_wrong_formula_is_found(
-    monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str, wrong: Wrong, fails: str
+    monkeypatch: pytest.MonkeyPatch, module: ModuleType | type, name: str, wrong: Wrong, fails: str
 ) -> None:
     monkeypatch.setattr(module, name, wrong)
     failed = [case.name for case in verification_sampling.cases() if not case.passed]
