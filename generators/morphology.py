@@ -23,7 +23,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from generators.joint import Standardiser
-from generators.steering import Search, damped_step, jacobian_of, one_hot
+from generators.steering import Search, one_hot
+from generators.steering_steps import damped_step, jacobian_of
 from loop.errors import InvalidCampaignError
 
 FloatArray = NDArray[np.float64]

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from generators.morphology import CHUNK_PIXELS, Morphology
 from generators.networks.statistics import StatisticsNetwork
-from generators.steering import jacobian_of, one_hot
+from generators.steering import one_hot
+from generators.steering_steps import jacobian_of
 from generators.training.loop import Schedule, train
 from generators.training.resume import TrainingState
 from loop.protocols import Progress, silent

@@ -17,13 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from generators.dynamics.elbo import Bound, Variational, categorical_decoder, elbo, gaussian_decoder
-from generators.dynamics.samplers import standard_normal
 from generators.networks.autoencoder import Autoencoder
 from generators.training.autoencoding import AutoencoderLoss
 from generators.training.checkpoint import torch_generator
 from generators.training.loop import Schedule, train
-from generators.training.losses import active_units, check_images, check_training_images
+from generators.training.losses import check_images, check_training_images
 from generators.training.precision import FORMATS, Computation, TrainingSettings, has_bf16
 from generators.training.resume import TrainingState
 from generators.training.shown import pictures_of
@@ -260,7 +258,7 @@ class ImageVAE:
         values = torch.from_numpy(np.nan_to_num(self.scale.forward(given))).float()
         return values.to(self.device), known
 
-    def _chunks(
+    def chunks(
         self, x: Tensor, pixels: int, properties: FloatArray | None
     ) -> Iterator[tuple[Tensor, Tensor | None, Tensor | None]]:
         """Rows of x with their conditions, as many at a time as ``pixels`` an image allow."""
@@ -281,7 +279,7 @@ class ImageVAE:
         ``properties`` (n, k) in their units, NaN unknown, for a conditional autoencoder.
         """
         parts = []
-        for chunk, values, known in self._chunks(images, images[0].numel(), properties):
+        for chunk, values, known in self.chunks(images, images[0].numel(), properties):
             with self.how.autocast(self.device):
                 mean, _ = self.network.encode(chunk, values, known)
             parts.append((mean.float() - self.mean) / self.std)
@@ -292,7 +290,7 @@ class ImageVAE:
         """Standardised latents (n, c, h/8, w/8) -> labels uint8 or grey float32, (n, h, w)."""
         parts = []
         pixels = latents[0, 0].numel() * self.network.factor**2
-        for chunk, values, known in self._chunks(latents, pixels, properties):
+        for chunk, values, known in self.chunks(latents, pixels, properties):
             raw = chunk * self.std + self.mean
             with self.how.autocast(self.device):
                 parts.append(self.network.decode_images(raw, values, known).cpu())
@@ -311,50 +309,6 @@ class ImageVAE:
         if self.network.phases is None:
             return float(np.abs(back - images).mean())
         return float(np.mean(back != images))
-
-    # What the latent holds
-
-    @torch.no_grad()
-    def bound(self, images: Tensor, rng: np.random.Generator) -> Bound:
-        """The evidence lower bound of images (n, h, w) with one draw of the latent, in nats.
-
-        In float32, so that it is that of the weights. Raises InvalidInputError with a codebook.
-        """
-        if self.network.quantiser is not None:
-            raise InvalidInputError("a quantised latent has no evidence lower bound; use kl")
-        decoder = (
-            gaussian_decoder(lambda z: self.network.decode(z)[:, 0], self.settings.deviation**2)
-            if self.network.phases is None
-            else categorical_decoder(self.network.decode)
-        )
-        noise = standard_normal(torch_generator(rng, str(self.device)))
-        model = Variational(self.network.encode, decoder)
-        pixels = images[0].numel()
-        bounds = [elbo(model, x, noise) for x, *_ in self._chunks(images, pixels, None)]
-        return Bound(
-            torch.cat([b.prior for b in bounds]),
-            torch.cat([b.layers for b in bounds], dim=1),
-            torch.cat([b.reconstruction for b in bounds]),
-        )
-
-    def active_units(self, images: Tensor) -> float:
-        """Share of latent numbers whose mean follows the images; 0: the posterior has collapsed."""
-        raw = self.encode(images) * self.std
-        return float(active_units(raw).float().mean())
-
-    @torch.no_grad()
-    def code_use(self, images: Tensor) -> FloatArray:
-        """(codes,) share of each entry of the codebook in images; exp(entropy) is the perplexity.
-
-        Raises InvalidInputError without a codebook.
-        """
-        quantiser = self.network.quantiser
-        if quantiser is None:
-            raise InvalidInputError("this autoencoder has no codebook; set vae.bottleneck to vq")
-        raw = self.encode(images) * self.std + self.mean
-        counts = torch.bincount(quantiser(raw).indices.flatten(), minlength=self.settings.codes)
-        share: FloatArray = counts.cpu().double().numpy()
-        return share / share.sum()
 
     # Keeping
 

@@ -18,7 +18,7 @@ from loop.polytope import CompositionSet
 from loop.session import Session
 from loop.summary import SEED_ARM
 from tests import libraries
-from tests.loop.test_session import SPACE, session
+from tests.loop.alloy_sessions import SPACE, session
 
 
 @pytest.fixture(scope="module")

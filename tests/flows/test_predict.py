@@ -23,7 +23,7 @@ from loop.summary import LOOP_ARM, SEED_ARM
 from loop.surrogate import Surrogate
 from loop.targets import Maximise, Minimise, Range, Targets, Value
 from tests import libraries
-from tests.loop.test_session import SPACE, Rule, session
+from tests.loop.alloy_sessions import SPACE, Rule, session
 from tests.loop.test_surrogate import closed_form, matern_plus_linear
 
 SEEDS = 40

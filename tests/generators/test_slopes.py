@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from generators.morphology import Morphology, matched
 from generators.networks.statistics import StatisticsNetwork
 from generators.slopes import SlopeRows, learn_slopes, slope_error, slope_scales, slopes_of
-from generators.steering import jacobian_of
+from generators.steering_steps import jacobian_of
 from generators.training.loop import Schedule
 from tests.generators.test_morphology import decode
 

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from generators.steering import Bounds, Steering, Values, damped_step, steer
+from generators.steering import Bounds, Steering, Values, steer
+from generators.steering_steps import damped_step
 
 FloatArray = NDArray[np.float64]
 P, E = 2, 4

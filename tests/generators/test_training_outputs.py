@@ -1,4 +1,4 @@
-"""Sample pictures while a network trains."""
+"""What a training leaves: sample pictures, and files that are whole."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from generators.training.errors import TrainingError
+from generators.training.files import file_name, write_whole
 from generators.training.loop import Schedule, train
 from generators.training.pictures import GAP, Pictures, sheet
 from loop.errors import InvalidInputError
@@ -102,3 +103,15 @@ def test_pictures_show_the_averaged_weights_and_leave_the_training_alone(tmp_pat
     for name in names:
         with Image.open(tmp_path / "pictures" / name) as image:
             assert (image.size, image.mode) == ((6 + GAP, 3), "L")
+
+
+def test_whole_files(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b"
+    write_whole(path, b"one")
+    write_whole(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert list(path.parent.iterdir()) == [path]
+    with pytest.raises(OSError, match="b"):
+        write_whole(path / "c", b"three")
+    assert file_name("Joint flow (256²)") == "joint-flow-256"
+    assert file_name("²") == "training"

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from generators.networks.mlp import VectorFlow
 from generators.registry import PRESETS
-from generators.training.files import file_name, write_whole
 from generators.training.flow_matching import Rows, RunSettings, train_head
 from generators.training.loop import Schedule, train
 from generators.training.precision import Computation
@@ -391,15 +390,3 @@ def test_figures_are_kept_once_a_step(tmp_path: Path) -> None:
         assert line["loss"] > 0
         assert line["gradient_norm"] > 0
         assert line["samples_per_s"] > 0
-
-
-def test_whole_files(tmp_path: Path) -> None:
-    path = tmp_path / "a" / "b"
-    write_whole(path, b"one")
-    write_whole(path, b"two")
-    assert path.read_bytes() == b"two"
-    assert list(path.parent.iterdir()) == [path]
-    with pytest.raises(OSError, match="b"):
-        write_whole(path / "c", b"three")
-    assert file_name("Joint flow (256²)") == "joint-flow-256"
-    assert file_name("²") == "training"

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from generators import vae as module
-from generators.dynamics.elbo import Bound
+from generators.latent_content import active_units, code_use, evidence_bound
 from generators.training.errors import TrainingError
 from generators.training.losses import hard_fields, two_point_loss
 from generators.training.resume import TrainingState
@@ -119,7 +119,7 @@ def test_a_codebook_instead_of_a_normal() -> None:
     majority = min(float(held_out.float().mean()), 1 - float(held_out.float().mean()))
     assert vae.reconstruction_error(held_out.numpy()) < 0.5 * majority
     standardised(vae, images())
-    use = vae.code_use(images())
+    use = code_use(vae, images())
     assert use.sum() == pytest.approx(1.0)
     perplexity = float(np.exp(-(use[use > 0] * np.log(use[use > 0])).sum()))
     assert 8 < perplexity <= 32
@@ -141,9 +141,9 @@ def test_a_codebook_comes_back_and_rounds() -> None:
 
 def test_figures_of_one_bottleneck_are_not_of_the_other() -> None:
     with pytest.raises(InvalidInputError, match="a quantised latent has no evidence lower bound"):
-        of_codes().bound(images(n=4), np.random.default_rng(0))
+        evidence_bound(of_codes(), images(n=4), np.random.default_rng(0))
     with pytest.raises(InvalidInputError, match=r"has no codebook; set vae\.bottleneck to vq"):
-        plain().code_use(images(n=4))
+        code_use(plain(), images(n=4))
     with pytest.raises(InvalidInputError, match=r"vae.bottleneck is 'gumbel'; expected kl or vq"):
         fit(replace(SHORT, bottleneck="gumbel"))  # type: ignore[arg-type]
 
@@ -181,10 +181,11 @@ def test_conditions_that_do_not_fit() -> None:
 
 def test_a_heavier_divergence_says_less_and_the_figures_show_it() -> None:
     heavy = fit(replace(SHORT, kl_weight=300.0, detail=0.0))
-    assert plain().active_units(images()) > 0.9
-    assert heavy.active_units(images()) == 0.0  # collapsed
+    assert active_units(plain(), images()) > 0.9
+    assert active_units(heavy, images()) == 0.0  # collapsed
     light, nothing = (
-        float(v.bound(images(), np.random.default_rng(0)).prior.mean()) for v in (plain(), heavy)
+        float(evidence_bound(v, images(), np.random.default_rng(0)).prior.mean())
+        for v in (plain(), heavy)
     )
     assert nothing < 1.0 < light
 
@@ -193,7 +194,7 @@ def test_the_loss_without_detail_is_the_bound_per_pixel() -> None:
     """Rounded in training against float32, and one draw each: within a few per cent."""
     settings = replace(SHORT, detail=0.0, kl_weight=1.0, steps=60)
     vae = fit(settings)
-    bound: Bound = vae.bound(images(), np.random.default_rng(1))
+    bound = evidence_bound(vae, images(), np.random.default_rng(1))
     assert bound.total.shape == (256,)
     figures = vae.figures
     last = figures["reconstruction"] * 32 * 32 + figures["kl_nats"]
@@ -203,7 +204,7 @@ def test_the_loss_without_detail_is_the_bound_per_pixel() -> None:
 
 def test_a_grey_bound_is_that_of_its_normal() -> None:
     vae = of_grey()
-    bound = vae.bound(grey(images(n=8)), np.random.default_rng(1))
+    bound = evidence_bound(vae, grey(images(n=8)), np.random.default_rng(1))
     best = 0.5 * np.log(2 * np.pi * vae.settings.deviation**2) * 32 * 32
     assert bool((bound.reconstruction > best).all())  # no error at all would give this
     assert bool((bound.prior > 0).all())

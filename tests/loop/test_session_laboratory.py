@@ -18,7 +18,7 @@ from loop.summary import LOOP_ARM, SEED_ARM
 from loop.targets import Range, Targets
 from simulators.measured import Laboratory
 from tests import libraries
-from tests.loop.test_session import LIBRARY, SPACE, Rule, session
+from tests.loop.alloy_sessions import LIBRARY, SPACE, Rule, session
 
 HARDNESS = Targets((Range("hardness_GPa", 1.0, 1.5),))
 OUTPUTS = {"hardness_GPa": "GPa", "strain": "1"}
@@ -176,7 +176,7 @@ def test_another_campaign_knows_what_was_measured_and_corrected(tmp_path: Path) 
     from dataclasses import replace
 
     from loop.campaign import CampaignSection
-    from tests.loop.test_session import campaign
+    from tests.loop.alloy_sessions import campaign
 
     second = Session(
         replace(campaign(HARDNESS), info=CampaignSection(name="again", seed=4)),

@@ -21,7 +21,7 @@ from loop.summary import LOOP_ARM, SEED_ARM
 from loop.targets import Range, Targets
 from simulators.measured_again import ConfirmingLaboratory
 from tests import libraries
-from tests.loop.test_session import LIBRARY, SPACE, Rule, session
+from tests.loop.alloy_sessions import LIBRARY, SPACE, Rule, session
 
 UNIT = "g/cm3"
 OFFSET, FACTOR, UNCERTAINTY = 1.5, 0.8, 0.01
@@ -228,7 +228,7 @@ def test_another_campaign_takes_only_simulated_outcomes_for_simulated(tmp_path: 
 
     from loop.campaign import CampaignSection
     from loop.ledger import Ledger
-    from tests.loop.test_session import campaign
+    from tests.loop.alloy_sessions import campaign
 
     second = Session(
         replace(campaign(TARGETS, rounds=1), info=CampaignSection(name="again", seed=4)),
