@@ -57,7 +57,8 @@ def create(
 ) -> AtomisticSimulator:
     """The simulator for a design space; see ``atomistic_settings`` for the settings.
 
-    ``folder``: where a relative path of the cache starts; the current folder when not given.
+    ``folder``: where relative paths start, of the cache and of files that the calculator is made
+    with; the current folder when not given.
     Raises InvalidCampaignError for settings that cannot be used and for pairs of elements whose
     mixing the calculator gets wrong (unless they are to be flagged), InvalidInputError for a
     calculator that is not installed, elements that it does not cover and a cache folder that cannot

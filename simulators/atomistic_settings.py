@@ -1,7 +1,8 @@
 """Settings of ``atomistic``, its table in the campaign file.
 
 calculator            name of the potential (``calculators``); default "emt"
-calculator_settings   what the calculator is made with
+calculator_settings   what the calculator is made with; a text that names a file in the campaign's
+                      folder is that file
 wrong_signs           "refuse" (default) or "flag": a space in which a phase may hold two elements
                       whose enthalpy of mixing the calculator has with the wrong sign is refused,
                       or its outcomes say so in their diagnostics
@@ -36,6 +37,7 @@ from loop.space import DesignSpace
 from simulators.atomistic_phases import Sampling
 from simulators.elastic_constants import STRAIN
 from simulators.relaxation import Relaxation
+from simulators.setting_paths import with_files
 from simulators.setting_tables import parse_table
 from simulators.structures import MINORITY, REFERENCES, check_structure
 
@@ -115,7 +117,8 @@ def parse_settings(
 ) -> Settings:
     """Settings for a design space; InvalidCampaignError names what cannot be used.
 
-    ``folder``: where a relative path of the cache starts; the current folder when not given.
+    ``folder``: where relative paths start, of the cache and of files that the calculator is made
+    with; the current folder when not given.
     """
     table = parse_table("atomistic: ", _Table, settings)
     if not space.elements:
@@ -155,7 +158,7 @@ def parse_settings(
         _check_name("outputs: ", "output", name, units)
     return Settings(
         calculator=table.calculator,
-        calculator_settings=table.calculator_settings,
+        calculator_settings=with_files(table.calculator_settings, folder),
         refuse_wrong_signs=table.wrong_signs == "refuse",
         structures=structures,
         minority={

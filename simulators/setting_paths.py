@@ -17,3 +17,23 @@ def from_folder(settings: Mapping[str, Any], folder: Path | None, *keys: str) ->
         if folder is not None and isinstance(found.get(key), str):
             found[key] = str(folder / found[key])
     return found
+
+
+def with_files(settings: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
+    """Settings of which nobody says what is a path: texts that name files in ``folder`` are paths.
+
+    Those that name nothing there stay as they are.
+    """
+    if folder is None:
+        return dict(settings)
+    return {key: _file_in(folder, value) for key, value in settings.items()}
+
+
+def _file_in(folder: Path, value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    path = folder / value
+    try:
+        return str(path) if path.is_file() else value
+    except (OSError, ValueError):  # a text that cannot be a path
+        return value

@@ -142,6 +142,48 @@ def test_a_campaigns_cache_that_cannot_be_made_is_said(tmp_path: Path) -> None:
         create(space=space, settings={"cache": "atoms"}, folder=tmp_path)
 
 
+def test_a_potentials_file_lies_beside_the_campaign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pair potential between neighbours alone, least at r_0: fcc has a = √2 r_0.
+
+    As a table in LAMMPS's format (setfl), of spacing 2.5e-3 angstrom. A text that names no file
+    there is left for the calculator.
+    """
+    campaign, elsewhere = tmp_path / "campaign", tmp_path / "elsewhere"
+    for folder in (campaign, elsewhere):
+        folder.mkdir()
+    monkeypatch.chdir(elsewhere)
+    nearest, count, end = 2.6, 1600, 4.0
+    r = np.arange(count) * end / count
+    away = np.clip(np.abs(r - nearest) / (0.3 * nearest), 0, 1)
+    pair = -0.5 * (1 + np.cos(np.pi * away))
+    sizes = f"{count} 0.01 {count} {end / count} {end}"
+    rows = np.concatenate([np.zeros(2 * count), r * pair])  # embedding, density, r times the pair's
+    numbers = "\n".join(f"{x:.16e}" for x in rows)
+    text = f"a\nb\nc\n1 Cu\n{sizes}\n29 63.546 3.6 fcc\n{numbers}\n"
+    (campaign / "pair.eam.alloy").write_text(text)
+    space = DesignSpace(phases=("fcc",), elements=("Cu",))
+    one = Candidate(phases=("fcc",), elements=("Cu",), phase_compositions=np.ones((1, 1)))
+    name = "fcc_lattice_parameter_angstrom"
+    versions = set()
+    for given in ("pair.eam.alloy", str(campaign / "pair.eam.alloy")):
+        settings = {
+            "calculator": "eam",
+            "calculator_settings": {"potential": given, "form": "alloy"},
+            "outputs": [name],
+            "repeats": 1,
+        }
+        made = registry.create("atomistic", space=space, settings=settings, folder=campaign)
+        (outcome,) = made.evaluate([one])
+        assert outcome.values[name] == pytest.approx(2**0.5 * nearest, rel=1e-4)
+        versions.add(made.version)
+    assert len(versions) == 1  # that of the file's content
+    settings["calculator_settings"] = {"potential": "other.eam.alloy"}
+    with pytest.raises(InvalidInputError, match=r"'eam' cannot be made with .*other\.eam\.alloy"):
+        registry.create("atomistic", space=space, settings=settings, folder=campaign)
+
+
 # The simulator
 
 PHASES = ("gamma", "gamma_prime")
