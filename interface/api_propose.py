@@ -115,11 +115,14 @@ def _answer(ledger: Ledger, name: str, asked: ProposeIn) -> ProposedInfo:
     from flows.conditions import Condition
     from flows.proposal import wish
     from flows.propose import propose as propose_designs
-    from interface.sessions import recorded_session
+    from interface.sessions import NO_GENERATOR, recorded_session
 
     found_campaign(ledger, name)
     path = campaign_path(ledger, name)
-    with one_at_a_time, recorded_session(path, ledger.path or ledger.url) as session:
+    with (
+        one_at_a_time,
+        recorded_session(path, ledger.path or ledger.url, lacks=NO_GENERATOR) as session,
+    ):
         wishes = []
         for key, given in asked.wishes.items():
             low, high = given if isinstance(given, list) else (given, given)

@@ -39,30 +39,43 @@ def existing_place(campaign: Path, ledger: str | None, lacks: str) -> str | Path
     return place
 
 
-def length_on_record(
-    place: str | Path, name: str, *, required: bool = False
-) -> dict[str, Any] | None:
+def length_on_record(place: str | Path, name: str, lacks: str) -> dict[str, Any]:
     """Overrides of a campaign file that give it the length it was last run for.
 
-    Opened with another, a session would note a new start in the ledger. None for a campaign that
-    is not in it. Raises LedgerError where there is no ledger, or no campaign that is ``required``.
+    Opened with another, a session would note a new start in the ledger. ``lacks``: what a campaign
+    that is not in the ledger has not. Raises LedgerError where it is not, or there is no ledger.
     """
     from loop.ledger import Ledger
 
     with Ledger.open(place, create=False) as ledger:
-        if not required and name not in ledger.campaigns()["name"].tolist():
-            return None
-        settings = ledger.campaign_settings(ledger.campaign_id(name))
+        try:
+            number = ledger.campaign_id(name)
+        except LedgerError as error:
+            raise LedgerError(f"campaign {name!r} has {lacks}; run it first ({error})") from None
+        settings = ledger.campaign_settings(number)
     return {"loop": {key: settings["loop"][key] for key in RESUMED_SETTINGS}}
 
 
 @contextmanager
-def recorded_session(campaign: Path, place: str | Path) -> Iterator[Session]:
-    """A session on a ledger that has the campaign.
+def recorded_session(
+    campaign: Path,
+    place: str | Path,
+    *,
+    lacks: str = NO_RECORDS,
+    progress: Progress | None = None,
+) -> Iterator[Session]:
+    """A session on a ledger that has the campaign, with the length that it was run for.
 
-    Raises LedgerError where the ledger, or the campaign in it, does not exist.
+    ``lacks``: see ``length_on_record``. Raises LedgerError where the ledger, or the campaign in
+    it, does not exist: nothing is begun.
     """
-    with _opened(campaign, place, required=True) as session:
+    from flows.assembly import open_session
+    from loop.campaign import load_campaign
+    from loop.protocols import silent
+
+    length = length_on_record(place, load_campaign(campaign).name, lacks)
+    session = open_session(campaign, place, overrides=length, progress=progress or silent)
+    with session.ledger:
         yield session
 
 
@@ -70,25 +83,10 @@ def recorded_session(campaign: Path, place: str | Path) -> Iterator[Session]:
 def trained_session(
     campaign: Path, ledger: str | None, progress: Progress | None = None
 ) -> Iterator[Session]:
-    """A session on a ledger that exists, for what asks its trained generator.
+    """A session on a ledger that has the campaign, for what asks its trained generator.
 
     Raises LedgerError where there is none.
     """
     place = existing_place(campaign, ledger, NO_GENERATOR)
-    with _opened(campaign, place, progress) as session:
-        yield session
-
-
-@contextmanager
-def _opened(
-    campaign: Path, place: str | Path, progress: Progress | None = None, *, required: bool = False
-) -> Iterator[Session]:
-    """With the length that the campaign was run for."""
-    from flows.assembly import open_session
-    from loop.campaign import load_campaign
-    from loop.protocols import silent
-
-    length = length_on_record(place, load_campaign(campaign).name, required=required)
-    session = open_session(campaign, place, overrides=length, progress=progress or silent)
-    with session.ledger:
+    with recorded_session(campaign, place, lacks=NO_GENERATOR, progress=progress) as session:
         yield session

@@ -192,10 +192,12 @@ def test_an_untrained_campaign_says_so(in_scratch: Path, command: str) -> None:
     assert found.exit_code == 2
     assert "has no trained generator yet" in found.stderr
     assert not LEDGER.exists()
-    Ledger.open(in_scratch / "empty.db").close()
-    found = call(command, NAME, "--ledger", "empty.db")
-    assert found.exit_code == 2
-    assert "has no trained generator yet; run it first" in found.stderr
+    with Ledger.open(in_scratch / "empty.db") as ledger:
+        found = call(command, NAME, "--ledger", "empty.db")
+        assert found.exit_code == 2
+        assert "has no trained generator yet; run it first" in found.stderr
+        assert len(found.stderr.strip().splitlines()) == 1
+        assert ledger.campaigns().empty  # a question begins nothing
 
 
 @pytest.mark.parametrize("scales", ["0", "3..1", "x", "1..2..3", "99"])
