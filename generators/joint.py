@@ -18,6 +18,7 @@ from torch import Tensor
 
 from loop.candidate import Candidate
 from loop.composition import project_to_bounds
+from loop.scaling import NOTHING, spreads
 from loop.space import DesignSpace
 
 FloatArray = NDArray[np.float64]
@@ -80,8 +81,7 @@ class Standardiser:
     @staticmethod
     def fit(x: FloatArray) -> Standardiser:
         """From rows (n, k)."""
-        std = x.std(0)
-        return Standardiser(x.mean(0), np.where(std > 1e-12, std, 1.0))
+        return Standardiser(x.mean(0), spreads(x, NOTHING))
 
     def forward(self, x: FloatArray) -> FloatArray:
         z: FloatArray = (x - self.mean) / self.std

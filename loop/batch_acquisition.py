@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from loop.joint_posterior import JointPosterior, cholesky
+from loop.scaling import spreads
 from loop.selection import greedy_batch, log_probability_of_hit
 from loop.surrogate import Surrogate
 from loop.targets import Maximise, Targets
@@ -70,8 +71,7 @@ class JointImprovement:
     ) -> None:
         """``y``: (n, k) values of the records, NaN where unknown, in the order of ``targets``."""
         self.posterior, self.q = JointPosterior(surrogate), q
-        spread = np.nanstd(y, axis=0)
-        spread = np.where(spread > 1e-12 * np.maximum(1.0, np.abs(np.nanmean(y, 0))), spread, 1.0)
+        spread = spreads(y)
         self.columns = [j for j, t in enumerate(targets) if t in targets.objectives()]
         items = [targets.items[j] for j in self.columns]
         sign = np.array([1.0 if isinstance(t, Maximise) else -1.0 for t in items])

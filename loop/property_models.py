@@ -20,6 +20,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from loop.errors import InvalidInputError, unknown_name
+from loop.scaling import NOTHING, spreads
 from loop.surrogate import FIT_ROWS, MIN_ROWS, Posterior, fit_kernel
 
 FloatArray = NDArray[np.float64]
@@ -70,13 +71,8 @@ class Standard:
 
     @staticmethod
     def of(x: FloatArray, y: FloatArray) -> Standard:
-        spread, deviation = x.std(0), float(y.std())
-        return Standard(
-            x.mean(0),
-            np.where(spread > 1e-9, spread, 1.0),
-            float(y.mean()),
-            deviation if deviation > 1e-9 * max(1.0, abs(float(y.mean()))) else 1.0,
-        )
+        (unit,) = spreads(y[:, None])
+        return Standard(x.mean(0), spreads(x, NOTHING), float(y.mean()), float(unit))
 
     def features(self, x: ArrayLike) -> FloatArray:
         """(m, d) standardised; InvalidInputError unless d is that of the data learned from."""

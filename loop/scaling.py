@@ -9,6 +9,19 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 ROUNDING = 1e-9  # of the greatest amount: a spread below is none
+NOTHING = 1e-12  # what is computed, of the order of 1, and only differs by rounding
+
+
+def spreads(x: FloatArray, floor: float = 0.0) -> FloatArray:
+    """(d,) standard deviations of columns (n, d), NaN left out; 1 where they are rounding alone.
+
+    Told by ratios, so that a column's unit does not matter; ``floor``: below it nothing counts,
+    for columns that may be zero but for rounding.
+    """
+    found = np.nanstd(x, axis=0)
+    least = np.maximum(ROUNDING * np.nanmax(np.abs(x), axis=0), floor)
+    scale: FloatArray = np.where(found > least, found, 1.0)
+    return scale
 
 
 def _skewness(x: FloatArray) -> float:

@@ -14,6 +14,7 @@ from loop.features import Features
 from loop.ledger import Ledger
 from loop.measuring import best_known
 from loop.metrics import distinct, mean_pairwise_distance, normalised_rmse
+from loop.scaling import NOTHING, spreads
 from loop.targets import Targets
 
 FloatArray = NDArray[np.float64]
@@ -70,8 +71,7 @@ def summarise(
     hits = [r for r in best_known(own) if targets.met(r.outcome.values)]
     batch_hits = sum(targets.met(r.outcome.values) for r in batch)
     reference = features.transform([r.candidate for r in seeds])
-    center, spread = reference.mean(0), reference.std(0)
-    scale = np.where(spread > 1e-9, spread, 1.0)
+    center, scale = reference.mean(0), spreads(reference, NOTHING)
 
     def scaled(rows: Sequence[Record]) -> FloatArray:
         found = features.transform([r.candidate for r in rows]) if rows else reference[:0]

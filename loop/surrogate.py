@@ -14,7 +14,7 @@ from torch import Tensor
 
 from loop.errors import InvalidInputError
 from loop.protocols import Progress, silent
-from loop.scaling import PropertyScale
+from loop.scaling import NOTHING, PropertyScale, spreads
 
 FloatArray = NDArray[np.float64]
 FIT_ROWS = 256  # rows that decide the hyperparameters; all rows decide the predictions
@@ -87,8 +87,7 @@ class Surrogate:
 
         new = Surrogate(self.properties)
         new.center = x.mean(0)
-        spread = x.std(0)
-        new.scale = np.where(spread > 1e-9, spread, 1.0)
+        new.scale = spreads(x, NOTHING)
         z = (x - new.center) / new.scale
         known = np.isfinite(y)
         for name, count in zip(self.properties, known.sum(0), strict=True):

@@ -15,6 +15,7 @@ from scipy.spatial import cKDTree
 
 from loop.candidate import Candidate
 from loop.features import ImageFeatures, configurations
+from loop.scaling import NOTHING, spreads
 from loop.space import DesignSpace
 
 FloatArray = NDArray[np.float64]
@@ -34,8 +35,7 @@ class Support:
 
     @staticmethod
     def fit(rows: FloatArray, held_out: FloatArray) -> Support:
-        center, spread = rows.mean(0), rows.std(0)
-        scale = np.where(spread > 1e-12, spread, 1.0)
+        center, scale = rows.mean(0), spreads(rows, NOTHING)
         tree = cKDTree((rows - center) / scale)
         support = Support(center, scale, tree, np.inf)
         limit = SLACK * float(np.quantile(support.distance(held_out), QUANTILE))

@@ -147,11 +147,13 @@ def test_same_stream_same_model_and_fit_leaves_the_old_one_alone(name: str) -> N
 @pytest.mark.parametrize("name", MODELS)
 def test_units_of_the_value_and_of_features_do_not_matter(name: str) -> None:
     x, y = smooth(60, 3.0)
-    # Powers of two change no rounding.
+    # Powers of two change no rounding. 2^-50 is about 1e-15: creep rates, diffusivities.
     plain = create(name).fit(x, y, rng=rng()).predict(x)
-    other = create(name).fit(8.0 * x, 0.25 * y, rng=rng()).predict(8.0 * x)
-    np.testing.assert_allclose(other.mean, 0.25 * plain.mean, rtol=1e-6)
-    np.testing.assert_allclose(other.std, 0.25 * plain.std, rtol=1e-5)
+    for of_features, of_values in ((8.0, 0.25), (2.0**-20, 2.0**-50)):
+        scaled = of_features * x
+        other = create(name).fit(scaled, of_values * y, rng=rng()).predict(scaled)
+        np.testing.assert_allclose(other.mean, of_values * plain.mean, rtol=1e-6)
+        np.testing.assert_allclose(other.std, of_values * plain.std, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop.scaling import PropertyScale
+from loop.scaling import PropertyScale, spreads
 
 
 def columns(n: int = 500) -> np.ndarray:
@@ -97,3 +97,19 @@ def test_zero_throughout_is_constant_and_stays_zero() -> None:
     scale = PropertyScale.fit(np.zeros((5, 1)))
     assert (scale.mean[0], scale.std[0]) == (0.0, 1.0)
     assert np.array_equal(scale.forward(np.zeros((2, 1))), np.zeros((2, 1)))
+
+
+def test_spreads_are_told_by_ratios_in_any_unit() -> None:
+    """1e-9 of the greatest amount is rounding; below ``floor`` nothing counts."""
+    values = columns()
+    values[::7, 0] = np.nan
+    expected = np.nanstd(values, axis=0)
+    expected[2] = 1.0
+    for unit in (1.0, 2.0**-60, 2.0**40):
+        found = spreads(unit * values)
+        np.testing.assert_array_equal(found, np.where(expected == 1.0, 1.0, unit * expected))
+    rounded = 1e6 + np.array([[0.0], [1e-10], [2e-10]])
+    assert spreads(rounded).tolist() == [1.0]
+    nearly = np.array([[1e-17], [-2e-17], [0.0]])
+    assert spreads(nearly, 1e-12).tolist() == [1.0]
+    assert spreads(nearly) < 1e-16
