@@ -29,14 +29,22 @@ def _processor() -> str:
 
 
 def _commit() -> str:
-    found = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=Path(__file__).parent,
-    )
-    return found.stdout.strip() or "unknown"
+    """The commit, and whether anything but figures and pictures of runs differs from it."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=Path(__file__).parent,
+        ).stdout.strip()
+
+    changes = git(
+        "status", "--porcelain", "--untracked-files=no", "--",
+        ":(top)", ":(top,exclude)benchmarks/results",
+    )  # fmt: skip
+    return (git("describe", "--always") or "unknown") + ("-dirty" if changes else "")
 
 
 def write(name: str, result: Mapping[str, Any], packages: tuple[str, ...] = ()) -> Path:
