@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,18 +33,12 @@ from generators.training.resume import StatefulLoss, TrainingState
 from generators.verification_baselines import dirac_eigenvalues, maker_slope
 from loop.protocols import silent
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 IMAGES = Layout((2, 16, 16), 3)
 SMALL = JointGANSettings(
     latent=6, local=2, channels=8, critic_channels=4, width=16, depth=1, first_steps=14, batch=6
 )
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def pair(layout: Layout = IMAGES, s: JointGANSettings = SMALL) -> tuple[DesignGenerator, Critic]:

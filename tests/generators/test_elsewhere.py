@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -23,6 +22,8 @@ from loop.candidate import Candidate
 from tests import libraries
 from tests.generators.elsewhere import DEVICE, Elsewhere, There
 from tests.generators.test_flow import TINY, untrained
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 BOTH = "image and compositions"
 
@@ -105,14 +106,6 @@ def alike(found: list[Candidate], expected: list[Candidate]) -> None:
         assert np.mean(one.microstructure != other.microstructure) < 0.01
         assert one.phase_compositions is not None
         assert one.phase_compositions == pytest.approx(other.phase_compositions, abs=1e-4)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("space", ["latent", "pixel"])

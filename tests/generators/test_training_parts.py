@@ -19,17 +19,11 @@ from generators.training.resume import MovingLoss
 from generators.vae import VAESettings
 from tests.generators.test_adversarial import SMALL, designs, pair, weights
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ROWS = 8  # noise of halves of them is a multiple of 16 numbers: parts draw what the whole draws
 SMALL_VAE = VAESettings(latent_channels=2, width=8, steps=4, adversarial_start=0.0)
 FULL = "CUDA out of memory. Tried to allocate 2.00 GiB."
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def of_gan(s: JointGANSettings, parts: int, steps: int = 1) -> AdversarialLoss:

@@ -27,15 +27,9 @@ from generators.training.resume import Stepped, TrainingState, optimiser_tensors
 from loop.errors import InvalidInputError
 from loop.protocols import silent
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SCHEDULE = Schedule(40, 2e-2, warmup=5, ema=0.9)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class KilledError(Exception):

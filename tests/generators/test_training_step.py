@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,7 @@ from generators.training.resume import TrainingState
 from loop.errors import InvalidInputError
 from tests.generators.small_trainings import SCHEDULE, Seen, mean_of, network, plain, run, weights
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Sums in one order: equal trainings are then equal bit for bit."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_without_options_it_is_the_plain_loop_bit_for_bit(tmp_path: Path) -> None:
