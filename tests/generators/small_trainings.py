@@ -58,22 +58,27 @@ def weights(module: nn.Module) -> Tensor:
     return torch.cat([p.detach().reshape(-1) for p in module.parameters()])
 
 
-def plain(module: nn.Module, schedule: Schedule) -> float:
-    """The loop without any option, written out."""
+def by_hand(module: nn.Module, steps: int = SCHEDULE.steps) -> tuple[Average, list[float]]:
+    """The loop without any option, written out: the averages, in ``module`` as well, and losses."""
     parameters = list(module.parameters())
     optimiser = torch.optim.AdamW(
-        parameters, lr=1.0, weight_decay=schedule.weight_decay, betas=(0.9, 0.99), fused=True
+        parameters, weight_decay=SCHEDULE.weight_decay, betas=(0.9, 0.99), fused=True
     )
-    average = Average(module, schedule.ema)
+    average = Average(module, SCHEDULE.ema)
     loss, losses = mean_of(module), []
-    for step, batch in enumerate(itertools.islice(draw(torch.Generator().manual_seed(1)), 45)):
-        optimiser.param_groups[0]["lr"] = schedule.rate(step)
+    for step, batch in enumerate(itertools.islice(draw(torch.Generator().manual_seed(1)), steps)):
+        optimiser.param_groups[0]["lr"] = SCHEDULE.rate(step)
         optimiser.zero_grad()
         value = loss(*batch)
         value.backward()
-        nn.utils.clip_grad_norm_(parameters, schedule.clip)
+        nn.utils.clip_grad_norm_(parameters, SCHEDULE.clip)
         optimiser.step()
         average.update(module)
         losses.append(float(value.detach()))
     average.copy_to(module)
-    return sum(losses[-4:]) / 4
+    return average, losses
+
+
+def plain(module: nn.Module) -> float:
+    """All steps ``by_hand``; the mean of the last losses, as ``train`` returns it."""
+    return sum(by_hand(module)[1][-4:]) / 4

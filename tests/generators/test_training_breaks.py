@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from generators.training import checkpoint
 from generators.training.errors import TrainingError
-from generators.training.loop import Average, Schedule, train
+from generators.training.loop import Schedule, train
 from generators.training.metrics import Watch
 from generators.training.resume import TrainingState
 from loop.errors import InvalidInputError
 from tests.generators.small_trainings import (
     SCHEDULE,
     Seen,
+    by_hand,
     draw,
     mean_of,
     network,
@@ -29,24 +30,6 @@ from tests.generators.small_trainings import (
 )
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def averaged(module: nn.Module, steps: int) -> Average:
-    """The averages after so many of the training's steps, in ``module`` as well."""
-    average = Average(module, SCHEDULE.ema)
-    optimiser = torch.optim.AdamW(
-        module.parameters(), weight_decay=SCHEDULE.weight_decay, betas=(0.9, 0.99), fused=True
-    )
-    batches = draw(torch.Generator().manual_seed(1))
-    for step, batch in enumerate(itertools.islice(batches, steps)):
-        optimiser.param_groups[0]["lr"] = SCHEDULE.rate(step)
-        optimiser.zero_grad()
-        mean_of(module)(*batch).backward()
-        nn.utils.clip_grad_norm_(module.parameters(), SCHEDULE.clip)
-        optimiser.step()
-        average.update(module)
-    average.copy_to(module)
-    return average
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, "gradient"])
@@ -70,7 +53,7 @@ def test_the_last_good_weights_stay(bad: float | str, tmp_path: Path) -> None:
     assert said.startswith(f"net: {what} at step 30 of 45, learning rate 0.00")
     assert "; lower the learning rate or look for constant or non-finite training data; " in said
     assert not module.training
-    average = averaged(good, 30)
+    average, _ = by_hand(good, 30)
     assert torch.equal(weights(module), weights(good))
     kept, card = checkpoint.load(Path(said.rpartition(" in ")[2]))
     assert card["step"] == 30
@@ -91,7 +74,7 @@ def test_figures_that_are_read_late_name_the_step_all_the_same(
     """Broken at step 30, read at step 40: the averages of the reading at step 20 stay."""
     monkeypatch.setattr("generators.training.loop.Watch", Lazy)
     seen, late, good = Seen(), network(), network()
-    assert run(late, progress=seen) == plain(good, SCHEDULE)
+    assert run(late, progress=seen) == plain(good)
     assert torch.equal(weights(late), weights(good))
     assert len(seen.losses) == 4  # of steps 0, 20, 40, 44
 
@@ -103,7 +86,7 @@ def test_figures_that_are_read_late_name_the_step_all_the_same(
 
     with pytest.raises(TrainingError, match="net: loss is nan at step 30 of 45"):
         run(module, loss)
-    averaged(good, 20)
+    by_hand(good, 20)
     assert torch.equal(weights(module), weights(good))
 
 
@@ -128,7 +111,7 @@ def test_a_training_that_breaks_right_after_it_was_resumed_leaves_what_was_kept(
         with pytest.raises(expected):
             run(module, loss, keep=keep)
     good = network()
-    averaged(good, 23)
+    by_hand(good, 23)
     assert torch.equal(weights(module), weights(good))
 
 

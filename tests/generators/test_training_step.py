@@ -22,7 +22,7 @@ from generators.training.precision import (
 )
 from generators.training.resume import TrainingState
 from loop.errors import InvalidInputError
-from tests.generators.small_trainings import SCHEDULE, Seen, mean_of, network, plain, run, weights
+from tests.generators.small_trainings import Seen, mean_of, network, plain, run, weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def test_without_options_it_is_the_plain_loop_bit_for_bit(tmp_path: Path) -> None:
     """Nor does keeping its state change a training."""
     expected = network()
-    final = plain(expected, SCHEDULE)
+    final = plain(expected)
     for keep in (None, TrainingState(tmp_path, every_steps=7)):
         found = network()
         assert run(found, keep=keep) == final

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +25,6 @@ from tests.loop.ledger_fixtures import (
     play,
     prediction,
 )
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger.open(tmp_path / "runs" / "alloy" / "ledger.db") as opened:
-        yield opened
 
 
 def test_records_hold_everything_in_evaluation_order(ledger: Ledger) -> None:

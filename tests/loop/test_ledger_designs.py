@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,16 +13,7 @@ from hypothesis.extra import numpy as hnp
 from loop.candidate import Candidate, Origin
 from loop.ledger import Ledger
 from loop.ledger_rows import decode_image, encode_image
-from tests.loop.ledger_fixtures import (
-    campaign,
-    design,
-)
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger.open(tmp_path / "runs" / "alloy" / "ledger.db") as opened:
-        yield opened
+from tests.loop.ledger_fixtures import campaign, design
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from simulators.free_energy import (
-    PolynomialEnergy,
-    darken_mobility,
-)
+from simulators.free_energy import PolynomialEnergy, darken_mobility
 from simulators.phase_field import Evolution
 from simulators.solution import GAS_CONSTANT, Solution
 

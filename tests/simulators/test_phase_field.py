@@ -7,11 +7,7 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 
-from simulators.free_energy import (
-    DarkenMobility,
-    PolynomialEnergy,
-    SolutionEnergy,
-)
+from simulators.free_energy import DarkenMobility, PolynomialEnergy, SolutionEnergy
 from simulators.phase_field import evolve, fastest_wavelength, growth_rates
 from simulators.spectral_flow import Flow
 from simulators.spectral_step import advance

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -118,11 +121,11 @@ def test_float32_agrees_with_float64() -> None:
 
 def test_shift_and_rotation() -> None:
     start = noisy((1, 1, 24, 24), [0.5], 0.05)
-    settings = {"times": [20.0], "gradient": 2.0, "mobility": 5.0}
-    plain = evolve(start, WELL, **settings).fields  # type: ignore[arg-type]
-    moved = evolve(np.roll(start, (5, -3), (2, 3)), WELL, **settings).fields  # type: ignore[arg-type]
+    settings: dict[str, Any] = {"times": [20.0], "gradient": 2.0, "mobility": 5.0}
+    plain = evolve(start, WELL, **settings).fields
+    moved = evolve(np.roll(start, (5, -3), (2, 3)), WELL, **settings).fields
     np.testing.assert_allclose(moved, np.roll(plain, (5, -3), (3, 4)), atol=1e-8)
-    turned = evolve(np.rot90(start, axes=(2, 3)), WELL, **settings).fields  # type: ignore[arg-type]
+    turned = evolve(np.rot90(start, axes=(2, 3)), WELL, **settings).fields
     np.testing.assert_allclose(turned, np.rot90(plain, axes=(3, 4)), atol=1e-8)
 
 
@@ -248,8 +251,8 @@ def test_darken_mobility() -> None:
         ({"tolerance": -1.0}, "expected finite values > 0"),
     ],
 )
-def test_wrong_input_is_named(change: dict[str, object], message: str) -> None:
-    given: dict[str, object] = {
+def test_wrong_input_is_named(change: dict[str, Any], message: str) -> None:
+    given: dict[str, Any] = {
         "initial": np.full((1, 4, 4), 0.5),
         "energy": WELL,
         "times": [1.0],
@@ -257,7 +260,7 @@ def test_wrong_input_is_named(change: dict[str, object], message: str) -> None:
         "mobility": 5.0,
     }
     with pytest.raises(InvalidInputError, match=message):
-        evolve(**(given | change))  # type: ignore[arg-type]
+        evolve(**(given | change))
 
 
 def test_matrices_must_be_symmetric() -> None:
@@ -282,6 +285,6 @@ def test_matrices_must_be_symmetric() -> None:
         lambda: DarkenMobility([1.0, 1.0]),
     ],
 )
-def test_wrong_energies_and_mobilities_are_named(make) -> None:  # type: ignore[no-untyped-def]
+def test_wrong_energies_and_mobilities_are_named(make: Callable[[], object]) -> None:
     with pytest.raises(InvalidInputError, match="expected"):
         make()
