@@ -51,14 +51,15 @@ class PropertyScale:
             column = values[np.isfinite(values[:, j]), j]
             if not column.size:
                 continue
-            spread, least = float(column.std()), ROUNDING * float(np.abs(column).max())
+            (unit,) = spreads(column[:, None])
             # The factor keeps columns of little skewness as they are.
             if column.min() > 0 and _skewness(column) > 1 + abs(_skewness(np.log(column))):
                 log[j] = True
                 column = np.log(column)
-                spread, least = float(column.std()), ROUNDING  # a difference of logs is a ratio
+                spread = float(column.std())
+                unit = spread if spread > ROUNDING else 1.0  # a difference of logs is a ratio
             mean[j] = column.mean()
-            std[j] = spread if spread > least else 1.0
+            std[j] = unit
         return PropertyScale(log, mean, std)
 
     def forward(self, values: FloatArray) -> FloatArray:
